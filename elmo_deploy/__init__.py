@@ -1,0 +1,1 @@
+"""The reference model, its training and the command line."""

@@ -1,0 +1,1 @@
+"""Foreign weights -> checkpoint, one file a format."""

@@ -1,0 +1,85 @@
+"""Characters of a word -> its context-independent vector (Peters et al. 2018, section 3; Kim et al. 2016)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from elmo_runtime import characters
+from elmo_runtime.config import ElmoConfig
+
+
+class Highway(nn.Module):
+    """gate * relu(transform(x)) + (1 - gate) * x. Always relu, whatever the CNN's activation."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.transform = nn.Linear(width, width)
+        self.gate = nn.Linear(width, width)  # called "carry" in the published files
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., F) -> (..., F)."""
+        gate = torch.sigmoid(self.gate(x))
+        return gate * torch.relu(self.transform(x)) + (1 - gate) * x
+
+    def reset_parameters(self, generator: torch.Generator) -> None:
+        """The paper's start: the gate is nearly shut, so x passes through."""
+        for linear in (self.transform, self.gate):
+            nn.init.normal_(linear.weight, 0.0, 1 / math.sqrt(linear.in_features), generator)
+            nn.init.zeros_(linear.bias)
+        nn.init.constant_(self.gate.bias, -2.0)
+
+
+class CharCnn(nn.Module):
+    """Character embedding, convolutions with max over positions, highways, projection."""
+
+    def __init__(self, config: ElmoConfig) -> None:
+        super().__init__()
+        self.activation = torch.relu if config.activation == "relu" else torch.tanh
+        self.embedding = nn.Parameter(
+            torch.empty(characters.N_RAW_CHARACTERS, config.char_embedding_dim)
+        )
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(config.char_embedding_dim, count, width) for width, count in config.filters
+        )
+        self.highways = nn.ModuleList(Highway(config.n_filters) for _ in range(config.n_highway))
+        self.projection = nn.Linear(config.n_filters, config.projection_dim)
+
+    def forward(self, char_ids: Tensor) -> Tensor:
+        """(..., characters) shifted ids in 0..261 -> (..., P) token vectors."""
+        words = char_ids.reshape(-1, char_ids.shape[-1])
+        x = self.convolve(self.embed(words))  # (words, F)
+        for highway in self.highways:
+            x = highway(x)
+        return self.projection(x).reshape(*char_ids.shape[:-1], -1)
+
+    def embed(self, char_ids: Tensor) -> Tensor:
+        """(words, characters) -> (words, characters, d); id 0, no character, is a row of zeros."""
+        return F.embedding(char_ids, F.pad(self.embedding, (0, 0, 1, 0)))
+
+    def convolve(self, characters: Tensor) -> Tensor:
+        """(words, characters, d) -> (words, F), max over positions before the activation."""
+        x = characters.transpose(1, 2)
+        maxima = [convolution(x).amax(dim=-1) for convolution in self.convolutions]
+        # relu and tanh are monotonic: the activation of the maximum is the maximum of activations.
+        return self.activation(torch.cat(maxima, dim=-1))
+
+    def reset_parameters(self, generator: torch.Generator) -> None:
+        """The paper's initialisation."""
+        nn.init.uniform_(self.embedding, -1.0, 1.0, generator)
+        for convolution in self.convolutions:
+            if self.activation is torch.relu:
+                nn.init.uniform_(convolution.weight, -0.05, 0.05, generator)
+            else:
+                fan_in = convolution.in_channels * convolution.kernel_size[0]
+                nn.init.normal_(convolution.weight, 0.0, math.sqrt(1 / fan_in), generator)
+            nn.init.zeros_(convolution.bias)
+        for highway in self.highways:
+            highway.reset_parameters(generator)
+        nn.init.normal_(
+            self.projection.weight, 0.0, 1 / math.sqrt(self.projection.in_features), generator
+        )
+        nn.init.zeros_(self.projection.bias)

@@ -1,0 +1,1 @@
+"""Text -> a trained checkpoint: vocabulary, corpus, losses, the loop, evaluation."""

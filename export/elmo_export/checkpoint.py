@@ -1,0 +1,132 @@
+"""A model before export: `config.json` + `model.safetensors` (+ `vocab.txt`) in a directory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from elmo_runtime.characters import N_RAW_CHARACTERS
+from elmo_runtime.config import ElmoConfig
+from elmo_runtime.errors import CheckpointError, ConfigError
+from elmo_runtime.files import atomic_directory, sha256_of
+
+CONFIG, WEIGHTS, VOCABULARY = "config.json", "model.safetensors", "vocab.txt"
+SOFTMAX = ("softmax.weight", "softmax.bias")  # (V, P) and (V,): only a language model has them
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An ELMo as arrays: tensors carry the names of `elmo_deploy.Elmo`'s state dict.
+
+    `softmax.weight`, `softmax.bias`, `layer_mix.weights` and `layer_mix.gamma` are optional.
+    """
+
+    config: ElmoConfig
+    tensors: Mapping[str, NDArray[np.float32]]
+    vocabulary: tuple[str, ...] | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict)  # where the weights come from
+
+    def __post_init__(self) -> None:
+        """Refuse a model with a missing, surplus or misshapen tensor."""
+        expected = expected_shapes(self.config)
+        for name, shape in expected.items():
+            if name not in self.tensors:
+                raise CheckpointError(f"tensor {name} {shape} is missing")
+            if self.tensors[name].shape != shape:
+                raise CheckpointError(
+                    f"tensor {name} is {self.tensors[name].shape}, the options say {shape}"
+                )
+        optional = {*SOFTMAX, "layer_mix.weights", "layer_mix.gamma"}
+        surplus = sorted(set(self.tensors) - set(expected) - optional)
+        if surplus:
+            raise CheckpointError(f"unknown tensors: {', '.join(surplus)}")
+
+    @classmethod
+    def read(cls, folder: Path) -> Checkpoint:
+        """Read a checkpoint directory. Raises CheckpointError or ConfigError, each one line."""
+        folder = Path(folder)
+        options = _read_options(folder / CONFIG)
+        try:
+            tensors = load_file(folder / WEIGHTS)
+        except FileNotFoundError as error:
+            raise CheckpointError(
+                f"{folder / WEIGHTS} does not exist",
+                hint="a checkpoint holds it beside config.json",
+            ) from error
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{folder / WEIGHTS} cannot be read: {error}") from error
+        vocabulary = folder / VOCABULARY
+        return cls(
+            config=ElmoConfig.from_options(options),
+            tensors=tensors,
+            vocabulary=tuple(vocabulary.read_text("utf-8").split("\n")[:-1])
+            if vocabulary.exists()
+            else None,
+            provenance={"model.safetensors sha256": sha256_of(folder / WEIGHTS)}
+            | dict(options.get("provenance", {})),
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write the directory atomically; the same model gives the same bytes."""
+        with atomic_directory(folder) as scratch:
+            options = self.config.to_options()
+            if self.provenance:
+                options["provenance"] = dict(self.provenance)
+            (scratch / CONFIG).write_text(json.dumps(options, indent=2) + "\n", "utf-8")
+            save_file(
+                {name: np.ascontiguousarray(self.tensors[name]) for name in sorted(self.tensors)},
+                scratch / WEIGHTS,
+            )
+            if self.vocabulary is not None:
+                (scratch / VOCABULARY).write_text(
+                    "".join(f"{word}\n" for word in self.vocabulary), "utf-8"
+                )
+
+
+def expected_shapes(config: ElmoConfig) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor that an ELMo of this config must have."""
+    P, C, F = config.projection_dim, config.lstm_dim, config.n_filters
+    shapes: dict[str, tuple[int, ...]] = {
+        "char_cnn.embedding": (N_RAW_CHARACTERS, config.char_embedding_dim),
+        "char_cnn.projection.weight": (P, F),
+        "char_cnn.projection.bias": (P,),
+    }
+    for index, (width, count) in enumerate(config.filters):
+        convolution = f"char_cnn.convolutions.{index}"
+        shapes[f"{convolution}.weight"] = (count, config.char_embedding_dim, width)
+        shapes[f"{convolution}.bias"] = (count,)
+    for index in range(config.n_highway):
+        for part in ("transform", "gate"):
+            shapes[f"char_cnn.highways.{index}.{part}.weight"] = (F, F)
+            shapes[f"char_cnn.highways.{index}.{part}.bias"] = (F,)
+    for direction in ("forward", "backward"):
+        for depth in range(config.n_layers):
+            layer = f"bilm.{direction}_stack.layers.{depth}"
+            shapes[f"{layer}.input_weight"] = (P, 4 * C)
+            shapes[f"{layer}.recurrent_weight"] = (P, 4 * C)
+            shapes[f"{layer}.bias"] = (4 * C,)
+            shapes[f"{layer}.projection_weight"] = (C, P)
+    return shapes
+
+
+def _read_options(path: Path) -> dict[str, Any]:
+    try:
+        options = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path} does not exist",
+            hint="make one by: elmo-deploy import | train",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is not JSON: {error}") from error
+    if not isinstance(options, dict):
+        raise ConfigError(f"{path} holds {type(options).__name__}, must be an object")
+    return options

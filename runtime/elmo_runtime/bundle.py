@@ -1,0 +1,229 @@
+"""The bundle directory: what its manifest says, and the checks made before anything is parsed.
+
+manifest.json lists every file with its size and SHA-256; a file it does not list, a link or
+anything that is not a plain file makes the bundle corrupt. Engines are built later, on the
+machine that runs them: `engines/` holds folders of a plan and its own engine.json, and is
+checked by the backend that opens them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from elmo_runtime.config import ElmoConfig
+from elmo_runtime.errors import BundleCorruptError, BundleError, BundleVersionError
+from elmo_runtime.files import sha256_of
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+ENGINES = "engines"
+MAX_MANIFEST_BYTES = 1 << 20
+_SAFE_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of a graph; an axis is a number or the name of a free size."""
+
+    name: str
+    dtype: str
+    axes: tuple[int | str, ...]
+    meaning: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """One ONNX file of the bundle.
+
+    part: token_encoder | bilm | joined. form: padded (any backend) | packed (CPU).
+    """
+
+    part: str
+    form: str
+    precision: str
+    file: str
+    opset: int
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The content of manifest.json, less the list of files."""
+
+    config: ElmoConfig
+    graphs: tuple[Graph, ...]
+    provenance: Mapping[str, str]  # source weights' sha256, versions of what made the bundle
+    parity: tuple[Mapping[str, Any], ...] = ()  # rows of the table that `export` printed
+    notes: Mapping[str, Any] | None = None  # e.g. tensors kept in fp32 and why
+
+    def to_json(self, files: Mapping[str, Mapping[str, Any]]) -> str:
+        """The text of manifest.json; the same content gives the same text."""
+        content = {
+            "schema": SCHEMA,
+            "config": self.config.to_options(),
+            "graphs": [asdict(graph) for graph in self.graphs],
+            "provenance": dict(self.provenance),
+            "parity": [dict(row) for row in self.parity],
+            "notes": dict(self.notes or {}),
+            "files": {name: dict(files[name]) for name in sorted(files)},
+        }
+        return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk whose files were all checked against its manifest."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def config(self) -> ElmoConfig:
+        """The ELMo that the bundle holds."""
+        return self.manifest.config
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """The precisions it was exported in, e.g. ("fp32", "fp16")."""
+        return tuple(dict.fromkeys(graph.precision for graph in self.manifest.graphs))
+
+    @classmethod
+    def open(cls, path: Path) -> Bundle:
+        """Check every file, then read the manifest.
+
+        Raises BundleCorruptError (changed, missing or surplus file) or BundleVersionError.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise BundleError(
+                f"{path} is not a bundle directory", hint="make one: elmo-deploy export"
+            )
+        content = _read_manifest(path / MANIFEST)
+        _check_files(path, _listed_files(content))
+        return cls(path, _parse(content))
+
+    def graph(self, part: str, precision: str, *, forms: Iterable[str]) -> Graph | None:
+        """The graph of this part and precision in the first form of `forms` that exists."""
+        for form in forms:
+            for graph in self.manifest.graphs:
+                if (graph.part, graph.precision, graph.form) == (part, precision, form):
+                    return graph
+        return None
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """List every file now in `folder` with size and digest, and write manifest.json beside them."""
+    files = {
+        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_of(folder / name)}
+        for name in _files_below(folder)
+        if name != MANIFEST
+    }
+    (folder / MANIFEST).write_text(manifest.to_json(files), "utf-8")
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        status = path.lstat()
+    except FileNotFoundError as error:
+        raise BundleCorruptError(f"{path} does not exist", hint="export the bundle anew") from error
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        raise BundleCorruptError(f"{path} is not a plain file")
+    if status.st_size > MAX_MANIFEST_BYTES:
+        raise BundleCorruptError(f"{path} is {status.st_size} bytes, at most {MAX_MANIFEST_BYTES}")
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise BundleCorruptError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict) or "schema" not in content:
+        raise BundleCorruptError(f"{path} names no schema")
+    if content["schema"] != SCHEMA:
+        raise BundleVersionError(
+            f"{path} has schema {content['schema']!r}, this elmo-deploy reads {SCHEMA}",
+            hint="export the checkpoint anew, or install the version that made the bundle",
+        )
+    return content
+
+
+def _listed_files(content: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
+    try:
+        listed = {
+            str(name): (int(entry["bytes"]), str(entry["sha256"]))
+            for name, entry in content["files"].items()
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BundleCorruptError(f"{MANIFEST}: the list of files is malformed: {error}") from error
+    for name in listed:
+        if not all(_SAFE_PART.fullmatch(part) for part in name.split("/")):
+            raise BundleCorruptError(f"{MANIFEST}: {name!r} is not the name of a bundle file")
+    return listed
+
+
+def _check_files(folder: Path, listed: Mapping[str, tuple[int, str]]) -> None:
+    found = set(_files_below(folder)) - {MANIFEST}
+    if missing := sorted(set(listed) - found):
+        raise BundleCorruptError(f"{folder}: {missing[0]} is missing", hint="copy the bundle anew")
+    if surplus := sorted(found - set(listed)):
+        raise BundleCorruptError(f"{folder}: {surplus[0]} is not listed in {MANIFEST}")
+    for name, (size, _) in listed.items():  # every size before the first byte is read
+        actual = (folder / name).stat().st_size
+        if actual != size:
+            raise BundleCorruptError(f"{folder / name} has {actual} bytes, {MANIFEST} says {size}")
+    for name, (_, digest) in listed.items():
+        if sha256_of(folder / name) != digest:
+            raise BundleCorruptError(
+                f"{folder / name} does not have the SHA-256 that {MANIFEST} lists",
+                hint="a byte changed since the export: copy or export the bundle anew",
+            )
+
+
+def _files_below(folder: Path) -> Iterator[str]:
+    """Names of all files but those of engines/; refuses links and anything that is no plain file."""
+    for path in sorted(folder.rglob("*")):
+        name = PurePosixPath(path.relative_to(folder))
+        if name.parts[0] == ENGINES and not path.is_symlink():
+            continue
+        status = path.lstat()
+        if stat.S_ISDIR(status.st_mode):
+            continue
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+            raise BundleCorruptError(
+                f"{path} is a link or not a plain file", hint="a bundle holds plain files only"
+            )
+        yield str(name)
+
+
+def _parse(content: Mapping[str, Any]) -> Manifest:
+    try:
+        return Manifest(
+            config=ElmoConfig.from_options(content["config"]),
+            graphs=tuple(_parse_graph(graph) for graph in content["graphs"]),
+            provenance=content["provenance"],
+            parity=tuple(content["parity"]),
+            notes=content.get("notes"),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BundleVersionError(f"{MANIFEST} lacks {error}", hint="export anew") from error
+
+
+def _parse_graph(content: Mapping[str, Any]) -> Graph:
+    def tensors(key: str) -> tuple[Tensor, ...]:
+        return tuple(
+            Tensor(t["name"], t["dtype"], tuple(t["axes"]), t["meaning"]) for t in content[key]
+        )
+
+    return Graph(
+        part=content["part"],
+        form=content["form"],
+        precision=content["precision"],
+        file=content["file"],
+        opset=content["opset"],
+        inputs=tensors("inputs"),
+        outputs=tensors("outputs"),
+    )

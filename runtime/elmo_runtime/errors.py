@@ -1,0 +1,111 @@
+"""Every error that elmo-deploy raises on purpose, in one tree.
+
+ElmoDeployError                 exit code 1
+├── InputError (ValueError)                2   sentences, ids, shapes or options of the caller
+├── VerificationError                      3   a graph or an engine does not compute what it must
+├── BackendUnavailableError                4   a library, a driver or a provider is missing
+├── ArtefactError                          5   a file on disk is missing, corrupt or incompatible
+│   ├── ConfigError                            options.json / config.json
+│   ├── WeightsError                           foreign weights (HDF5, ...)
+│   ├── CheckpointError                        config.json + model.safetensors
+│   ├── BundleError
+│   │   ├── BundleCorruptError                 a digest, a size or the list of files differs
+│   │   └── BundleVersionError                 whole, but of another schema, opset or shape
+│   └── EngineError
+│       └── EngineMismatchError                built for another GPU, library or graph
+├── BackendError                           1   the backend failed while it computed
+│   └── DeviceMemoryError                      ... for want of device memory
+└── ClosedError                            1   the embedder was closed, or forked after loading
+
+BackendFallbackWarning (UserWarning): a slower backend answers; reason and cure are in the text.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ElmoDeployError(Exception):
+    """Base of all errors: what happened, the values; `hint` says what to do."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str, *, hint: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.hint}" if self.hint else self.what
+
+
+class InputError(ElmoDeployError, ValueError):
+    """The caller handed in something that has no meaning."""
+
+    exit_code = 2
+
+
+class VerificationError(ElmoDeployError):
+    """A graph or an engine differs from the reference by more than its tolerance."""
+
+    exit_code = 3
+
+
+class BackendUnavailableError(ElmoDeployError):
+    """The backend asked for cannot run here."""
+
+    exit_code = 4
+
+
+class ArtefactError(ElmoDeployError):
+    """A file on disk is missing, corrupt or incompatible."""
+
+    exit_code = 5
+
+
+class ConfigError(ArtefactError):
+    """The ELMo options cannot be understood."""
+
+
+class WeightsError(ArtefactError):
+    """Foreign weights are incomplete, of the wrong shape or unreadable."""
+
+
+class CheckpointError(ArtefactError):
+    """A checkpoint is missing, incomplete or unreadable."""
+
+
+class BundleError(ArtefactError):
+    """A bundle cannot be used."""
+
+
+class BundleCorruptError(BundleError):
+    """A file of the bundle is missing, surplus or changed."""
+
+
+class BundleVersionError(BundleError):
+    """The bundle is whole but was made for another version of this library."""
+
+
+class EngineError(ArtefactError):
+    """An engine could not be built or opened."""
+
+
+class EngineMismatchError(EngineError):
+    """The engine was built for another GPU, another library version or another graph."""
+
+
+class BackendError(ElmoDeployError):
+    """The backend failed while it computed."""
+
+
+class DeviceMemoryError(BackendError):
+    """The device has too little memory for this batch."""
+
+
+class ClosedError(ElmoDeployError):
+    """The embedder cannot be used any more."""
+
+
+class BackendFallbackWarning(UserWarning):
+    """A slower backend than the best one answers."""
