@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from elmo_deploy.model.lstm import LstmState, ProjectedLstm
 from elmo_runtime.config import ElmoConfig
+from elmo_runtime.errors import InputError
 
 
 class LstmStack(nn.Module):
@@ -23,7 +24,10 @@ class LstmStack(nn.Module):
     def forward(
         self, tokens: Tensor, state: LstmState, mask: Tensor | None = None
     ) -> tuple[list[Tensor], LstmState]:
-        """(batch, length, P), state of (layers, batch, ...) -> each layer's output, final state."""
+        """(batch, length, P), state of (layers, batch, ...) -> each layer's output, final state.
+
+        Where mask (batch, length) is False, tokens must be 0 and every output is 0.
+        """
         outputs: list[Tensor] = []
         finals: list[LstmState] = []
         x = tokens
@@ -32,8 +36,6 @@ class LstmStack(nn.Module):
             y, final = layer(x, LstmState(state.h[depth], state.c[depth]), mask)
             # The sum goes up and out, never into the recurrent state.
             x = y + x if self.use_skip_connections and depth > 0 else y
-            if mask is not None:
-                x = x * mask.unsqueeze(-1)
             outputs.append(x)
             finals.append(final)
         h, c = (torch.stack(part) for part in zip(*finals, strict=True))
@@ -60,7 +62,7 @@ class BiLm(nn.Module):
         self, tokens: Tensor, lengths: Tensor, state: LstmState | None = None
     ) -> BiLmOutput:
         """Token vectors (batch, length, P), lengths (batch,) -> layers, 0 past each length."""
-        state = state or self.zero_state(tokens)
+        state = self.zero_state(tokens) if state is None else self.check_state(state, tokens)
         mask = mask_of(lengths, tokens.shape[1])
         tokens = tokens * mask.unsqueeze(-1)
         forward, final_f = self.forward_stack(tokens, LstmState(state.h[:, 0], state.c[:, 0]), mask)
@@ -78,11 +80,21 @@ class BiLm(nn.Module):
 
     def zero_state(self, like: Tensor) -> LstmState:
         """Zeros of (layers, 2, batch, P) and (layers, 2, batch, C) for a batch like `like`."""
-        shape = (self.config.n_layers, 2, like.shape[0])
-        return LstmState(
-            like.new_zeros(*shape, self.config.projection_dim),
-            like.new_zeros(*shape, self.config.lstm_dim),
-        )
+        h, c = self.state_shapes(len(like))
+        return LstmState(like.new_zeros(h), like.new_zeros(c))
+
+    def check_state(self, state: LstmState, like: Tensor) -> LstmState:
+        """The state itself; InputError if it is not one of a batch like `like`."""
+        # Without this a state of one row would quietly be shared by the whole batch.
+        shapes, expected = tuple(tuple(part.shape) for part in state), self.state_shapes(len(like))
+        if shapes != expected:
+            raise InputError(f"the state has shapes {shapes}, this batch needs {expected}")
+        return state
+
+    def state_shapes(self, batch: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Shapes of h and c for that many sentences."""
+        rows = (self.config.n_layers, 2, batch)
+        return (*rows, self.config.projection_dim), (*rows, self.config.lstm_dim)
 
 
 def mask_of(lengths: Tensor, width: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Characters of a word -> its context-independent vector (Peters et al. 2018, section 3; Kim et al. 2016)."""
+"""Characters of a word -> its context-independent vector (Kim et al. 2016; Peters et al. 2018)."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ class Highway(nn.Module):
     def reset_parameters(self, generator: torch.Generator) -> None:
         """The paper's start: the gate is nearly shut, so x passes through."""
         for linear in (self.transform, self.gate):
-            nn.init.normal_(linear.weight, 0.0, 1 / math.sqrt(linear.in_features), generator)
-            nn.init.zeros_(linear.bias)
+            reset_linear(linear, generator)
         nn.init.constant_(self.gate.bias, -2.0)
 
 
@@ -50,11 +49,12 @@ class CharCnn(nn.Module):
 
     def forward(self, char_ids: Tensor) -> Tensor:
         """(..., characters) shifted ids in 0..261 -> (..., P) token vectors."""
-        words = char_ids.reshape(-1, char_ids.shape[-1])
+        words = char_ids.flatten(end_dim=-2)  # (words, characters)
         x = self.convolve(self.embed(words))  # (words, F)
         for highway in self.highways:
             x = highway(x)
-        return self.projection(x).reshape(*char_ids.shape[:-1], -1)
+        vectors: Tensor = self.projection(x)
+        return vectors.view(*char_ids.shape[:-1], vectors.shape[-1])
 
     def embed(self, char_ids: Tensor) -> Tensor:
         """(words, characters) -> (words, characters, d); id 0, no character, is a row of zeros."""
@@ -70,16 +70,25 @@ class CharCnn(nn.Module):
     def reset_parameters(self, generator: torch.Generator) -> None:
         """The paper's initialisation."""
         nn.init.uniform_(self.embedding, -1.0, 1.0, generator)
-        for convolution in self.convolutions:
-            if self.activation is torch.relu:
-                nn.init.uniform_(convolution.weight, -0.05, 0.05, generator)
-            else:
-                fan_in = convolution.in_channels * convolution.kernel_size[0]
-                nn.init.normal_(convolution.weight, 0.0, math.sqrt(1 / fan_in), generator)
+        for part in self.modules():
+            if isinstance(part, nn.Conv1d):
+                self.reset_convolution(part, generator)
+            if isinstance(part, Highway):
+                part.reset_parameters(generator)
+        reset_linear(self.projection, generator)
+
+    def reset_convolution(self, convolution: nn.Conv1d, generator: torch.Generator) -> None:
+        """Uniform below relu, normal below tanh, as bilm-tf draws them."""
+        if self.activation is torch.relu:
+            nn.init.uniform_(convolution.weight, -0.05, 0.05, generator)
+        else:
+            fan_in = convolution.in_channels * convolution.kernel_size[0]
+            nn.init.normal_(convolution.weight, 0.0, math.sqrt(1 / fan_in), generator)
+        if convolution.bias is not None:
             nn.init.zeros_(convolution.bias)
-        for highway in self.highways:
-            highway.reset_parameters(generator)
-        nn.init.normal_(
-            self.projection.weight, 0.0, 1 / math.sqrt(self.projection.in_features), generator
-        )
-        nn.init.zeros_(self.projection.bias)
+
+
+def reset_linear(linear: nn.Linear, generator: torch.Generator) -> None:
+    """N(0, sqrt(1 / inputs)), bias 0."""
+    nn.init.normal_(linear.weight, 0.0, math.sqrt(1 / linear.in_features), generator)
+    nn.init.zeros_(linear.bias)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -10,10 +12,12 @@ from torch import Tensor, nn
 from elmo_deploy.model.bilm import BiLm, mask_of
 from elmo_deploy.model.char_cnn import CharCnn
 from elmo_deploy.model.layer_mix import LayerMix
-from elmo_deploy.model.lstm import LstmState
+from elmo_deploy.model.lstm import LstmState, ProjectedLstm
 from elmo_deploy.model.pooling import mean_over_tokens
+from elmo_export.checkpoint import SOFTMAX, Checkpoint
 from elmo_runtime import characters
 from elmo_runtime.config import ElmoConfig
+from elmo_runtime.errors import InputError
 
 
 class ElmoOutput(NamedTuple):
@@ -52,11 +56,12 @@ class Elmo(nn.Module):
         self.reset_parameters(torch.Generator().manual_seed(0))
 
     def forward(self, char_ids: Tensor, state: LstmState | None = None) -> ElmoOutput:
-        """Shifted ids (batch, length, characters), 0 past each sentence -> ElmoOutput.
+        """Shifted ids (batch, length, characters) int32 or int64, 0 past a sentence -> ElmoOutput.
 
         `state` continues an earlier batch row by row; without it every row starts from zero.
+        Raises InputError for an id out of range or an empty row between tokens.
         """
-        lengths = (char_ids > 0).any(dim=-1).sum(dim=-1)
+        lengths = lengths_of(char_ids)
         tokens = self.char_cnn(add_sentence_marks(char_ids, lengths))
         layers, final = self.bilm(tokens, lengths + 2, state)
         mask = mask_of(lengths, char_ids.shape[1])
@@ -73,17 +78,88 @@ class Elmo(nn.Module):
 
     def reset_parameters(self, generator: torch.Generator) -> None:
         """The paper's initialisation, the same for the same generator state."""
-        self.char_cnn.reset_parameters(generator)
-        for stack in (self.bilm.forward_stack, self.bilm.backward_stack):
-            for layer in stack.layers:
-                layer.reset_parameters(generator)
+        for part in self.modules():
+            if isinstance(part, CharCnn | ProjectedLstm):
+                part.reset_parameters(generator)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        checkpoint: Checkpoint | Path,
+        *,
+        n_mixes: int | None = None,
+        do_layer_norm: bool = False,
+        dropout: float = 0.0,
+        requires_grad: bool = False,
+    ) -> Elmo:
+        """The model of a checkpoint or of its directory; a softmax in it is left out.
+
+        n_mixes None: as many as the checkpoint holds, else one. Raises InputError when the
+        checkpoint holds another number of mixes, CheckpointError or ConfigError when it is bad.
+        """
+        if not isinstance(checkpoint, Checkpoint):
+            checkpoint = Checkpoint.read(checkpoint)
+        tensors = {
+            name: torch.tensor(array)
+            for name, array in checkpoint.tensors.items()
+            if name not in SOFTMAX
+        }
+        held = len(tensors["layer_mix.gamma"]) if "layer_mix.gamma" in tensors else None
+        if None not in (held, n_mixes) and held != n_mixes:
+            raise InputError(f"n_mixes is {n_mixes}, the checkpoint holds {held} layer mixes")
+        model = cls(
+            checkpoint.config,
+            n_mixes=held or n_mixes or 1,
+            do_layer_norm=do_layer_norm,
+            dropout=dropout,
+            requires_grad=requires_grad,
+        )
+        model.load_state_dict(model.state_dict() | tensors)
+        return model
+
+    def to_checkpoint(
+        self,
+        *,
+        vocabulary: Sequence[str] | None = None,
+        provenance: Mapping[str, str] | None = None,
+    ) -> Checkpoint:
+        """Config and weights, the layer mixes included, as float32 arrays of their own."""
+        return Checkpoint(
+            config=self.config,
+            tensors={
+                name: tensor.detach().to("cpu", torch.float32, copy=True).numpy()
+                for name, tensor in self.state_dict().items()
+            },
+            vocabulary=None if vocabulary is None else tuple(vocabulary),
+            provenance=dict(provenance or {}),
+        )
+
+
+def lengths_of(char_ids: Tensor) -> Tensor:
+    """(batch, length, characters) -> real tokens of each sentence (batch,).
+
+    A token is real if any of its ids is above 0. Checked here because an id out of range is
+    an unrecoverable device fault on CUDA, and a hole would shift every token after it.
+    """
+    if ((char_ids < 0) | (char_ids >= characters.N_CHARACTERS)).any():
+        raise InputError(f"char_ids hold values outside 0..{characters.N_CHARACTERS - 1}")
+    real = (char_ids > 0).any(dim=-1)
+    lengths = real.sum(dim=-1)
+    hole = real != mask_of(lengths, char_ids.shape[1])
+    if hole.any():
+        sentence, position = hole.nonzero()[0].tolist()
+        raise InputError(
+            f"char_ids[{sentence}, {position}] is empty, yet tokens follow it",
+            hint="put the padding after the last token of each sentence",
+        )
+    return lengths
 
 
 def add_sentence_marks(char_ids: Tensor, lengths: Tensor) -> Tensor:
-    """(batch, length, characters) -> (batch, length + 2, characters) with <S> before, </S> after."""
+    """(batch, length, characters) -> (batch, length + 2, characters): <S> before, </S> after."""
     batch, length, width = char_ids.shape
     begin, end = (
-        torch.as_tensor(characters.mark_row(mark, width), dtype=char_ids.dtype).to(char_ids.device)
+        torch.tensor(characters.mark_row(mark, width), dtype=char_ids.dtype, device=char_ids.device)
         for mark in (characters.BEGIN_SENTENCE, characters.END_SENTENCE)
     )
     marked = char_ids.new_zeros(batch, length + 2, width)

@@ -46,14 +46,10 @@ class ProjectedLstm(nn.Module):
         outputs = []
         for step, product in enumerate(products.unbind(dim=1)):
             following = self.step(product, state)
-            if mask is None:
-                state = following
-                outputs.append(state.h)
-            else:
-                real = mask[:, step, None]
-                state = LstmState(*map(lambda a, b: torch.where(real, a, b), following, state))
-                outputs.append(torch.where(real, state.h, 0.0))
-        return torch.stack(outputs, dim=1), state
+            state = following if mask is None else choose(mask[:, step, None], following, state)
+            outputs.append(state.h)
+        hidden = torch.stack(outputs, dim=1)
+        return (hidden if mask is None else hidden * mask.unsqueeze(-1)), state
 
     def step(self, product: Tensor, state: LstmState) -> LstmState:
         """One time step; product (batch, 4C) is x Wx + b."""
@@ -71,6 +67,13 @@ class ProjectedLstm(nn.Module):
         nn.init.uniform_(self.recurrent_weight, -bound, bound, generator)
         nn.init.xavier_uniform_(self.projection_weight, generator=generator)
         nn.init.zeros_(self.bias)
+
+
+def choose(real: Tensor, following: LstmState, state: LstmState) -> LstmState:
+    """The following state where real (batch, 1) is True, the present one elsewhere."""
+    return LstmState(
+        torch.where(real, following.h, state.h), torch.where(real, following.c, state.c)
+    )
 
 
 def clip(x: Tensor, limit: float | None) -> Tensor:

@@ -1,0 +1,63 @@
+"""The reference as numpy sees it: the inputs and outputs of `docs/graphs.md`, computed by Elmo.
+
+An exported graph or engine is right when it agrees with this function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from elmo_deploy.model.elmo import Elmo
+from elmo_deploy.model.layer_mix import mix
+from elmo_deploy.model.lstm import LstmState
+from elmo_deploy.model.pooling import mean_over_tokens
+from elmo_export.checkpoint import Checkpoint
+from elmo_runtime.errors import InputError
+
+Array = NDArray[Any]
+Reference = Callable[..., dict[str, Array]]
+
+
+def reference(checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float32) -> Reference:
+    """A function of the inputs of the `joined` graph, by name, that returns its outputs by name.
+
+    char_ids (B, T, characters) int32, 0 past each length; lengths (B,); mix_weights (M, L+1);
+    gamma (M,); initial_h (L, 2, B, P); initial_c (L, 2, B, C). It raises InputError where
+    lengths and char_ids disagree.
+    """
+    model = Elmo.from_checkpoint(checkpoint).to(dtype).eval()
+
+    @torch.inference_mode()
+    def run(
+        char_ids: Array,
+        lengths: Array,
+        mix_weights: Array,
+        gamma: Array,
+        initial_h: Array,
+        initial_c: Array,
+    ) -> dict[str, Array]:
+        state = LstmState(
+            torch.tensor(initial_h, dtype=dtype), torch.tensor(initial_c, dtype=dtype)
+        )
+        out = model(torch.tensor(char_ids), state)
+        if not np.array_equal(out.mask.sum(dim=-1).numpy(), lengths):
+            raise InputError(f"lengths are {lengths}, char_ids hold {out.mask.sum(dim=-1)} tokens")
+        mixes = mix(
+            out.layers, torch.tensor(mix_weights, dtype=dtype), torch.tensor(gamma, dtype=dtype)
+        )
+        outputs = {
+            "word_emb": out.word_emb,
+            **dict(zip(checkpoint.config.layer_names, out.layers[1:], strict=True)),
+            "elmo": torch.stack(mixes),
+            "default": torch.stack([mean_over_tokens(vectors, out.mask) for vectors in mixes]),
+            "final_h": out.state.h,
+            "final_c": out.state.c,
+        }
+        return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+    return run
