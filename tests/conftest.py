@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from elmo_export.checkpoint import Checkpoint
 from random_models import random_checkpoint, tiny_config
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from elmo_export.checkpoint import Checkpoint, expected_shapes
 from elmo_runtime.config import ElmoConfig
 

@@ -184,7 +184,7 @@ def _check_files(folder: Path, listed: Mapping[str, tuple[int, str]]) -> None:
 
 
 def _files_below(folder: Path) -> Iterator[str]:
-    """Names of all files but those of engines/; refuses links and anything that is no plain file."""
+    """Names of all files but those of engines/; refuses links and what is no plain file."""
     for path in sorted(folder.rglob("*")):
         name = PurePosixPath(path.relative_to(folder))
         if name.parts[0] == ENGINES and not path.is_symlink():
