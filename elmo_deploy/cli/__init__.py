@@ -1,0 +1,95 @@
+"""The command line: one file a verb, imported only when that verb is called or listed.
+
+Exit codes: 0 ok, 1 unexpected, 2 usage, 3 verification failed, 4 environment (a library, driver
+or provider is missing), 5 artefact missing, corrupt or incompatible; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from elmo_deploy.cli.failures import report_failure
+
+# Verb -> module of this package; the module's function of the same name is the command.
+VERBS = {
+    "import": "import_",
+    "inspect": "inspect",
+    "doctor": "doctor",
+}
+
+
+class LazyVerbs(TyperGroup):
+    """Commands that are imported at their first use, so that no verb waits for another's."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The verbs in the order of the road from foreign weights to vectors."""
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of a verb, or None when there is no such verb."""
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"elmo_deploy.cli.{VERBS[cmd_name]}")
+        verb = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        verb.command(cmd_name)(getattr(module, VERBS[cmd_name]))
+        return typer.main.get_command(verb)
+
+
+app = typer.Typer(
+    cls=LazyVerbs,
+    name="elmo-deploy",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"elmo-deploy {version('elmo-deploy')}")
+        raise typer.Exit
+
+
+@app.callback()
+def elmo_deploy(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """ELMo in production: checkpoint -> ONNX -> TensorRT -> embeddings."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code; `--debug` may stand anywhere."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    try:
+        app([word for word in words if word != "--debug"], prog_name="elmo-deploy")
+    except SystemExit:
+        _flush_or_silence()
+        raise
+    except BaseException as error:
+        if debug:
+            traceback.print_exception(error)
+        raise SystemExit(report_failure(error)) from None
+
+
+def _flush_or_silence() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # `elmo-deploy inspect BUNDLE | head -1` is no error of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

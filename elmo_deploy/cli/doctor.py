@@ -1,0 +1,52 @@
+"""`elmo-deploy doctor`: what this machine can run, tried and not guessed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from elmo_deploy.environment import Environment, Finding
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Try every backend on this machine; exit code 4 when none of them can be used."""
+    from dataclasses import asdict
+
+    from elmo_deploy.cli import terminal
+    from elmo_deploy.environment import examine
+
+    environment = examine()
+    if as_json:
+        terminal.print_json({**asdict(environment), "usable": environment.usable})
+    else:
+        _print(environment)
+    if not environment.usable:
+        from elmo_runtime.errors import BackendUnavailableError
+
+        raise BackendUnavailableError(
+            "no backend can be used here", hint='pip install "elmo-deploy[cpu]"'
+        )
+
+
+def _print(environment: Environment) -> None:
+    from elmo_deploy.cli import terminal
+
+    console = terminal.stdout()
+    packages = [[name, found or "-"] for name, found in environment.packages.items()]
+    console.print(terminal.table("packages", ["package", "version"], packages))
+    for finding in (environment.driver, *environment.backends):
+        console.print(_line(finding, bad="[yellow]--[/]"))
+    for trap in environment.traps:
+        console.print(_line(trap, bad="[red]!![/]"))
+
+
+def _line(finding: Finding, *, bad: str) -> str:
+    from rich.markup import escape
+
+    mark = "[green]ok[/]" if finding.ok else bad
+    hint = f"\n   hint: {finding.hint}" if finding.hint else ""
+    return f"{mark} {finding.subject:<16} {escape(finding.detail + hint)}"

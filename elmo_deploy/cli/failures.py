@@ -1,0 +1,70 @@
+"""An exception -> one line what, one line `hint:`, and the exit code."""
+
+from __future__ import annotations
+
+import sys
+
+from elmo_runtime.errors import (
+    ArtefactError,
+    BackendUnavailableError,
+    ElmoDeployError,
+    InputError,
+)
+
+UNEXPECTED, INTERRUPTED = 1, 130
+
+# Import name -> the extra that brings it.
+EXTRAS = {
+    "h5py": "hdf5",
+    "matplotlib": "train",
+    "onnx": "export",
+    "onnxruntime": "cpu",
+    "pyarrow": "parquet",
+    "sklearn": "demo",
+    "tensorboard": "train",
+    "tensorrt": "tensorrt",
+    "tensorrt_rtx": "tensorrt-rtx",
+    "torch": "export",
+}
+
+
+def report_failure(error: BaseException) -> int:
+    """Say on stderr what went wrong and how to mend it; returns the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    known = as_ours(error)
+    if known is None:
+        _say("error", f"{type(error).__name__}: {error}")
+        _say("hint", "this is unexpected; the same command with --debug shows the traceback")
+        return UNEXPECTED
+    _say("error", known.what)
+    if known.hint:
+        _say("hint", known.hint)
+    return known.exit_code
+
+
+def as_ours(error: BaseException) -> ElmoDeployError | None:
+    """The error of our tree that says the same, or None where there is none."""
+    if isinstance(error, ElmoDeployError):
+        return error
+    if isinstance(error, ModuleNotFoundError):
+        return _missing_package(error)
+    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
+        return ArtefactError(f"{error.filename}: {error.strerror}")
+    if isinstance(error, UnicodeDecodeError):
+        return InputError(f"the input is not UTF-8: {error.reason} at byte {error.start}")
+    return None
+
+
+def _missing_package(error: ModuleNotFoundError) -> ElmoDeployError | None:
+    package = (error.name or "").partition(".")[0]
+    if package not in EXTRAS:
+        return None
+    return BackendUnavailableError(
+        f"this command needs the package {package}, which is not installed",
+        hint=f'pip install "elmo-deploy[{EXTRAS[package]}]"',
+    )
+
+
+def _say(label: str, text: str) -> None:
+    print(f"{label}: {' '.join(text.split())}", file=sys.stderr)

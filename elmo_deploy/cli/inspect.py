@@ -1,0 +1,123 @@
+"""`elmo-deploy inspect`: what a bundle or a checkpoint holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from elmo_runtime.config import ElmoConfig
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A bundle or a checkpoint directory.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what a bundle or a checkpoint holds; every digest of a bundle is checked."""
+    from elmo_deploy.cli import terminal
+
+    description = describe(path)
+    if as_json:
+        terminal.print_json(description)
+        return
+    console = terminal.stdout()
+    console.print(f"[bold]{description['kind']}[/] {path}  {terminal.size(description['bytes'])}")
+    console.print(f"{description['parameters']:,} parameters")
+    for title in ("model", "notes", "provenance"):
+        if rows := list(description.get(title, {}).items()):
+            console.print(terminal.table(title, ["what", "value"], rows))
+    for title in ("graphs", "engines", "files", "parity"):
+        if rows := description.get(title, []):
+            cells = [[_readable(value) for value in row.values()] for row in rows]
+            console.print(terminal.table(title, list(rows[0]), cells))
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Everything `inspect` shows, as JSON can hold it."""
+    from elmo_runtime.bundle import MANIFEST
+
+    if (path / MANIFEST).exists():
+        return _describe_bundle(path)
+    return _describe_checkpoint(path)
+
+
+def _describe_bundle(path: Path) -> dict[str, Any]:
+    import json
+
+    from elmo_runtime.bundle import MANIFEST, Bundle
+
+    bundle = Bundle.open(path)
+    files = json.loads((path / MANIFEST).read_text("utf-8"))["files"]
+    return {
+        "kind": "bundle",
+        "bytes": sum(entry["bytes"] for entry in files.values()),
+        "parameters": count_parameters(bundle.config),
+        "model": _model(bundle.config),
+        "precisions": list(bundle.precisions),
+        "graphs": [
+            {
+                "part": graph.part,
+                "form": graph.form,
+                "precision": graph.precision,
+                "opset": graph.opset,
+                "file": graph.file,
+                "bytes": files[graph.file]["bytes"],
+            }
+            for graph in bundle.manifest.graphs
+        ],
+        "engines": _engines(path),
+        "files": [{"file": name, **entry} for name, entry in files.items()],
+        "parity": [dict(row) for row in bundle.manifest.parity],
+        "notes": dict(bundle.manifest.notes or {}),
+        "provenance": dict(bundle.manifest.provenance),
+    }
+
+
+def _describe_checkpoint(path: Path) -> dict[str, Any]:
+    from elmo_export.checkpoint import SOFTMAX, Checkpoint
+
+    checkpoint = Checkpoint.read(path)
+    extra = sum(checkpoint.tensors[name].size for name in SOFTMAX if name in checkpoint.tensors)
+    return {
+        "kind": "checkpoint",
+        "bytes": sum(file.stat().st_size for file in path.iterdir() if file.is_file()),
+        "parameters": count_parameters(checkpoint.config),
+        "model": _model(checkpoint.config),
+        "softmax_parameters": extra,
+        "vocabulary": len(checkpoint.vocabulary or ()),
+        "provenance": dict(checkpoint.provenance),
+    }
+
+
+def count_parameters(config: ElmoConfig) -> int:
+    """Weights of the biLM and its character CNN, the softmax of training not counted."""
+    from math import prod
+
+    from elmo_export.checkpoint import expected_shapes
+
+    return sum(prod(shape) for shape in expected_shapes(config).values())
+
+
+def _model(config: ElmoConfig) -> dict[str, Any]:
+    options = config.to_options()
+    embedding = options["char_cnn"].pop("embedding")
+    return {**options["lstm"], **options["char_cnn"], "char_embedding_dim": embedding["dim"]}
+
+
+def _engines(path: Path) -> list[dict[str, Any]]:
+    from elmo_runtime.bundle import ENGINES
+
+    folders = sorted(folder for folder in (path / ENGINES).glob("*") if folder.is_dir())
+    return [
+        {
+            "engine": folder.name,
+            "bytes": sum(file.stat().st_size for file in folder.iterdir() if file.is_file()),
+        }
+        for folder in folders
+    ]
+
+
+def _readable(value: object) -> object:
+    return f"{value:.3g}" if isinstance(value, float) else value

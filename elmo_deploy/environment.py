@@ -1,0 +1,183 @@
+"""What this machine can run: packages, driver, devices, and the backends that really work.
+
+Every backend is tried, not asked: onnxruntime-gpu without CUDA lists the CUDA provider as
+available and then computes on the CPU.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "numpy",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "tensorrt",
+    "tensorrt-rtx",
+    "cuda-bindings",
+    "torch",
+    "onnx",
+    "h5py",
+    "safetensors",
+)
+DRIVER = Path("/proc/driver/nvidia/version")
+
+# An ONNX model of one node, y = exp(x): opset 17, ir version 8, x and y float of size n.
+_EXP = (
+    b'\x08\x08:8\n\x0b\n\x01x\x12\x01y"\x03Exp\x12\x05probeZ\x10\n\x01x\x12\x0b\n\t\x08\x01\x12\x05'
+    b"\n\x03\x12\x01nb\x10\n\x01y\x12\x0b\n\t\x08\x01\x12\x05\n\x03\x12\x01nB\x04\n\x00\x10\x11"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was looked at; `hint` says how to mend it when it is not ok."""
+
+    subject: str
+    ok: bool
+    detail: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """All that `elmo-deploy doctor` reports."""
+
+    packages: dict[str, str | None]
+    driver: Finding
+    backends: tuple[Finding, ...]
+    traps: tuple[Finding, ...]
+
+    @property
+    def usable(self) -> bool:
+        """True when at least one backend answered."""
+        return any(backend.ok for backend in self.backends)
+
+
+def examine() -> Environment:
+    """Look at this machine; takes a second and changes nothing."""
+    packages = {name: _version(name) for name in PACKAGES}
+    driver = find_driver()
+    return Environment(
+        packages=packages,
+        driver=driver,
+        backends=(
+            try_tensorrt("tensorrt", driver),
+            try_tensorrt("tensorrt_rtx", driver),
+            try_onnxruntime("onnxruntime-cuda", "CUDAExecutionProvider", extra="gpu"),
+            try_onnxruntime("onnxruntime-cpu", "CPUExecutionProvider", extra="cpu"),
+        ),
+        traps=tuple(find_traps(packages)),
+    )
+
+
+def find_driver() -> Finding:
+    """The NVIDIA driver and its devices with their compute capabilities."""
+    loaded = DRIVER.exists()
+    try:
+        devices = _cuda_devices()
+    except ModuleNotFoundError:
+        detail = "loaded" if loaded else "no NVIDIA driver"
+        hint = 'pip install "elmo-deploy[gpu]" to see the devices' if loaded else ""
+        return Finding(subject="NVIDIA driver", ok=loaded, detail=detail, hint=hint)
+    if devices:
+        return Finding(subject="NVIDIA driver", ok=True, detail="; ".join(devices))
+    return Finding(subject="NVIDIA driver", ok=False, detail="no device that CUDA can use")
+
+
+def try_onnxruntime(subject: str, provider: str, *, extra: str) -> Finding:
+    """Compute one number with this provider and no other."""
+    install = f'pip install "elmo-deploy[{extra}]"'
+
+    def attempt() -> str:
+        import onnxruntime
+
+        if provider not in onnxruntime.get_available_providers():
+            raise RuntimeError("this onnxruntime was built without it")
+        _compute_exp(onnxruntime, provider)
+        return f"onnxruntime {onnxruntime.__version__}"
+
+    return _attempt(subject, attempt, hint=install)
+
+
+def try_tensorrt(module: str, driver: Finding) -> Finding:
+    """Start the library; without a device it can still build engines but not run them."""
+    subject = module.replace("_", "-")
+
+    def attempt() -> str:
+        library = importlib.import_module(module)
+        if library.Runtime(library.Logger(library.Logger.ERROR)) is None:
+            raise RuntimeError(f"{module} {library.__version__} does not start")
+        if not driver.ok:
+            raise RuntimeError(f"{library.__version__} can build engines here, but not run them")
+        return str(library.__version__)
+
+    return _attempt(subject, attempt, hint=f'pip install "elmo-deploy[{subject}]"')
+
+
+def find_traps(packages: dict[str, str | None]) -> list[Finding]:
+    """Combinations that look right and are not."""
+    if not (packages["onnxruntime"] and packages["onnxruntime-gpu"]):
+        return []
+    return [
+        Finding(
+            subject="onnxruntime twice",
+            ok=False,
+            detail="onnxruntime and onnxruntime-gpu overwrite each other's files:"
+            " the CPU wins without a word",
+            hint="pip uninstall onnxruntime onnxruntime-gpu, then install one of them",
+        )
+    ]
+
+
+def _attempt(subject: str, attempt: Callable[[], str], *, hint: str) -> Finding:
+    try:
+        return Finding(subject=subject, ok=True, detail=attempt())
+    except ModuleNotFoundError as error:
+        return Finding(subject=subject, ok=False, detail=f"{error.name} is missing", hint=hint)
+    except Exception as error:  # a native library fails in its own ways; each is the answer
+        detail = " ".join(str(error).split())[:200] or type(error).__name__
+        return Finding(subject=subject, ok=False, detail=detail)
+
+
+def _compute_exp(onnxruntime: Any, provider: str) -> None:
+    import numpy as np
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if provider != "CPUExecutionProvider":
+        onnxruntime.preload_dlls()
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    session = onnxruntime.InferenceSession(_EXP, options, providers=[provider])
+    if session.get_providers()[0] != provider:
+        raise RuntimeError(f"onnxruntime took {session.get_providers()[0]} instead")
+    (answer,) = session.run(None, {"x": np.ones(1, np.float32)})
+    if not math.isclose(float(answer[0]), math.e, rel_tol=1e-4):
+        raise RuntimeError(f"exp(1) came out as {float(answer[0])}")
+
+
+def _cuda_devices() -> list[str]:
+    from cuda.bindings import runtime as cudart
+
+    error, count = cudart.cudaGetDeviceCount()
+    if error != cudart.cudaError_t.cudaSuccess:
+        return []
+    found = []
+    for index in range(count):
+        _, properties = cudart.cudaGetDeviceProperties(index)
+        name = properties.name.decode(errors="replace").strip("\0")
+        found.append(f"{name} (compute capability {properties.major}.{properties.minor})")
+    return found
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
