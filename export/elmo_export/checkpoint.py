@@ -20,6 +20,7 @@ from elmo_runtime.files import atomic_directory, sha256_of
 
 CONFIG, WEIGHTS, VOCABULARY = "config.json", "model.safetensors", "vocab.txt"
 SOFTMAX = ("softmax.weight", "softmax.bias")  # (V, P) and (V,): only a language model has them
+LAYER_MIX = ("layer_mix.weights", "layer_mix.gamma")  # (M, L+1) and (M,)
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Checkpoint:
 
     def __post_init__(self) -> None:
         """Refuse a model with a missing, surplus or misshapen tensor."""
-        expected = expected_shapes(self.config)
+        expected = expected_shapes(self.config) | self._optional_shapes()
         for name, shape in expected.items():
             if name not in self.tensors:
                 raise CheckpointError(f"tensor {name} {shape} is missing")
@@ -44,10 +45,19 @@ class Checkpoint:
                 raise CheckpointError(
                     f"tensor {name} is {self.tensors[name].shape}, the options say {shape}"
                 )
-        optional = {*SOFTMAX, "layer_mix.weights", "layer_mix.gamma"}
-        surplus = sorted(set(self.tensors) - set(expected) - optional)
+        surplus = sorted(set(self.tensors) - set(expected))
         if surplus:
             raise CheckpointError(f"unknown tensors: {', '.join(surplus)}")
+
+    def _optional_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the tensors that only some models have; a pair has as many rows in both."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        widths = (self.config.projection_dim, self.config.n_layers + 1)
+        for (matrix, vector), width in zip((SOFTMAX, LAYER_MIX), widths, strict=True):
+            if matrix in self.tensors or vector in self.tensors:
+                rows = self.tensors[matrix if matrix in self.tensors else vector].shape[:1]
+                shapes |= {matrix: (*rows, width), vector: rows}
+        return shapes
 
     @classmethod
     def read(cls, folder: Path) -> Checkpoint:
