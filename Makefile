@@ -1,0 +1,33 @@
+# make demo    train (or take) an ELMo, export, verify, embed, and draw one word in many sentences
+# make test    ruff, mypy, import rules, pytest
+# make lint    the first three of them
+# Each sets up .venv by itself; a second run starts at once. Needs Python 3.11 or newer.
+
+candidates := python3 python3.13 python3.12 python3.11
+is_recent := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+PYTHON ?= $(shell for python in $(candidates); do \
+	$$python $(is_recent) 2>/dev/null && echo $$python && break; done)
+BIN := .venv/bin
+
+.PHONY: demo test lint clean
+demo: .venv/ready-demo
+	$(BIN)/python -m elmo_deploy.demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: .venv/ready-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf .venv out
+
+.venv/ready-%: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer among: $(candidates)"; exit 1; }
+	@echo "setting up .venv with the packages of elmo-deploy[$*]: a few minutes, once"
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$*]"
+	@touch $@

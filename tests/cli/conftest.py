@@ -1,0 +1,73 @@
+"""The real command line in this process, watched: no network, no shell, no stray writes.
+
+X3: a command that names no URL opens no socket, starts no program and writes only where it was
+told to. Python's audit events see each attempt; the attempt fails, and so does the test.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from elmo_deploy.cli import main
+
+# NVIDIA's cuda.pathfinder asks the system's linker where libdl is when it is imported.
+HARMLESS = ["/sbin/ldconfig", "-p"]
+FORBIDDEN = ("socket.connect", "socket.getaddrinfo", "subprocess.", "os.system", "os.exec")
+allowed_folder: Path | None = None  # while a command runs: the only place it may write to
+
+
+def watch(event: str, arguments: tuple[Any, ...]) -> None:
+    """Refuse what no command may do."""
+    if allowed_folder is None or (event == "subprocess.Popen" and arguments[1] == HARMLESS):
+        return
+    if event.startswith(FORBIDDEN):
+        raise AssertionError(f"the command did {event}{arguments}")
+    if event == "open" and _is_stray_write(arguments[0], arguments[2]):
+        raise AssertionError(f"the command wrote to {arguments[0]}")
+
+
+def _is_stray_write(path: object, flags: int) -> bool:
+    if not isinstance(path, str) or not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+        return False
+    expected = path.startswith((f"{allowed_folder}/", "/dev/")) or "__pycache__" in path
+    return not expected
+
+
+sys.addaudithook(watch)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command left behind."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Answer]
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path) -> Run:
+    """Run `elmo-deploy WORDS...`; `typed` is what it reads from stdin."""
+
+    def run(*words: object, typed: bytes = b"") -> Answer:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed), "utf-8"))
+        monkeypatch.setitem(globals(), "allowed_folder", tmp_path)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main([str(word) for word in words])
+        monkeypatch.setitem(globals(), "allowed_folder", None)
+        out = capsys.readouterr()
+        return Answer(int(left.value.code or 0), out.out, out.err)
+
+    return run

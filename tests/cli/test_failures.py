@@ -1,0 +1,96 @@
+"""Every failure is one line what, one line how to mend it, and its own exit code."""
+
+import builtins
+
+import pytest
+
+import elmo_runtime.errors as errors
+from elmo_deploy import cli
+
+CODES = [
+    (errors.InputError, 2),
+    (errors.VerificationError, 3),
+    (errors.BackendUnavailableError, 4),
+    (errors.ConfigError, 5),
+    (errors.WeightsError, 5),
+    (errors.CheckpointError, 5),
+    (errors.BundleCorruptError, 5),
+    (errors.BundleVersionError, 5),
+    (errors.EngineMismatchError, 5),
+    (errors.BackendError, 1),
+    (errors.ClosedError, 1),
+]
+
+
+def fail_with(monkeypatch, error):
+    def app(*words, **options):
+        raise error
+
+    monkeypatch.setattr(cli, "app", app)
+
+
+@pytest.mark.parametrize(("kind", "code"), CODES)
+def test_each_error_of_ours_has_its_exit_code(run, monkeypatch, kind, code):
+    fail_with(monkeypatch, kind("what\nhappened", hint="what to do"))
+    answer = run("inspect")
+    assert answer.code == code
+    assert answer.stderr == "error: what happened\nhint: what to do\n"
+
+
+def test_an_unexpected_error_is_one_line_without_a_traceback(run, monkeypatch):
+    fail_with(monkeypatch, ZeroDivisionError("nothing to divide"))
+    answer = run("inspect")
+    assert answer.code == 1 and answer.stdout == ""
+    assert answer.stderr.startswith("error: ZeroDivisionError: nothing to divide\nhint: ")
+    assert "Traceback" not in answer.stderr
+
+
+def test_debug_shows_the_traceback_and_keeps_the_code_wherever_it_stands(run, tmp_path):
+    for words in (["--debug", "inspect", tmp_path], ["inspect", tmp_path, "--debug"]):
+        answer = run(*words)
+        assert answer.code == 5 and "Traceback" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("package", "extra"), [("torch", "export"), ("onnxruntime", "cpu"), ("h5py", "hdf5")]
+)
+def test_a_missing_package_names_its_extra(run, monkeypatch, package, extra):
+    fail_with(monkeypatch, ModuleNotFoundError("no", name=f"{package}.deep.inside"))
+    answer = run("inspect")
+    assert answer.code == 4
+    assert answer.stderr.endswith(f'hint: pip install "elmo-deploy[{extra}]"\n')
+
+
+def test_ctrl_c_leaves_quietly(run, monkeypatch):
+    monkeypatch.setattr(cli.LazyVerbs, "get_command", interrupt)
+    answer = run("doctor")
+    assert (answer.code, answer.stderr) == (130, "")
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_a_wrong_verb_is_a_usage_error(run):
+    answer = run("exprot")
+    assert answer.code == 2 and "No such command 'exprot'" in answer.stderr
+
+
+def test_help_lists_every_verb_without_a_heavy_import(run, monkeypatch):
+    heavy = {"torch", "onnx", "onnxruntime", "h5py", "tensorrt", "tensorrt_rtx", "numpy"}
+    real_import = builtins.__import__
+
+    def light_import(name, *rest, **more):
+        assert name.partition(".")[0] not in heavy, f"--help imports {name}"
+        return real_import(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", light_import)
+    answer = run("--help")
+    assert answer.code == 0, answer.stderr
+    assert all(verb in answer.stdout for verb in cli.VERBS)
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_explains_itself(run, verb):
+    answer = run(verb, "--help")
+    assert answer.code == 0 and f"elmo-deploy {verb}" in answer.stdout

@@ -1,0 +1,48 @@
+"""Published files in, checkpoint out, and the same files back."""
+
+import json
+
+import numpy as np
+import pytest
+
+from elmo_deploy.importers.bilm_hdf5 import export_hdf5
+from elmo_export.checkpoint import Checkpoint
+
+
+@pytest.fixture
+def published(tiny_checkpoint, tmp_path):
+    """options.json and weights.hdf5 as AllenNLP publishes them."""
+    files = tmp_path / "options.json", tmp_path / "weights.hdf5"
+    export_hdf5(tiny_checkpoint, *files)
+    return files
+
+
+def test_published_weights_become_a_checkpoint_and_come_back(
+    run, published, tiny_checkpoint, tmp_path
+):
+    options, weights = published
+    model, back = tmp_path / "model", tmp_path / "back"
+    assert run("import", "--options", options, "--weights", weights, "-o", model).code == 0
+    assert run("import", "--to-hdf5", model, "-o", back).code == 0
+    assert json.loads((back / "options.json").read_text()) == json.loads(options.read_text())
+    again = tmp_path / "again"
+    words = ["--options", back / "options.json", "--weights", back / "weights.hdf5"]
+    assert run("import", *words, "-o", again).code == 0
+    for name, tensor in Checkpoint.read(again).tensors.items():
+        np.testing.assert_array_equal(tensor, tiny_checkpoint.tensors[name])
+
+
+def test_weights_that_are_not_hdf5_are_named_in_one_line(run, published, tmp_path):
+    options, weights = published
+    weights.write_bytes(b"not HDF5 at all" * 100)
+    answer = run("import", "--options", options, "--weights", weights, "-o", tmp_path / "model")
+    assert answer.code == 5 and "weights.hdf5" in answer.stderr.splitlines()[0]
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["--options", "o.json"], ["--to-hdf5", "m", "--weights", "w"]]
+)
+def test_import_says_which_options_go_together(run, tmp_path, words):
+    answer = run("import", *words, "-o", tmp_path / "model")
+    assert answer.code == 2 and "hint: elmo-deploy import" in answer.stderr
