@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from elmo_export.checkpoint import Checkpoint
+
+FORMS = """one of
+elmo-deploy import --options options.json --weights weights.hdf5 -o CHECKPOINT,
+elmo-deploy import --archive model.tar.gz -o CHECKPOINT,
+elmo-deploy import --to-hdf5 CHECKPOINT -o FOLDER"""
 
 
 def import_(
@@ -14,6 +22,9 @@ def import_(
     ],
     options: Annotated[Path | None, typer.Option(help="The options.json of the weights.")] = None,
     weights: Annotated[Path | None, typer.Option(help="The weights.hdf5.")] = None,
+    archive: Annotated[
+        Path | None, typer.Option(help="AllenNLP's model.tar.gz that carries both.")
+    ] = None,
     to_hdf5: Annotated[
         Path | None,
         typer.Option(
@@ -25,26 +36,29 @@ def import_(
     """Turn published weights into a checkpoint, or a checkpoint into such weights."""
     from elmo_runtime.errors import InputError
 
-    if to_hdf5 is not None and options is None and weights is None:
-        _write_hdf5(to_hdf5, output)
-    elif to_hdf5 is None and options is not None and weights is not None:
-        _read_hdf5(options, weights, output)
-    else:
-        raise InputError(
-            "import takes --options and --weights, or --to-hdf5 and neither of them",
-            hint="elmo-deploy import --options options.json --weights weights.hdf5 -o CHECKPOINT",
-        )
+    match options, weights, archive, to_hdf5:
+        case Path(), Path(), None, None:
+            from elmo_deploy.importers.bilm_hdf5 import import_hdf5
+
+            _write(import_hdf5(options, weights), output)
+        case None, None, Path(), None:
+            from elmo_deploy.importers.allennlp_archive import import_archive
+
+            _write(import_archive(archive), output)
+        case None, None, None, Path():
+            _write_hdf5(to_hdf5, output)
+        case _:
+            raise InputError("these options of import do not go together", hint=FORMS)
 
 
-def _read_hdf5(options: Path, weights: Path, output: Path) -> None:
+def _write(checkpoint: Checkpoint, output: Path) -> None:
     from elmo_deploy.cli import terminal
     from elmo_deploy.cli.inspect import count_parameters
-    from elmo_deploy.importers.bilm_hdf5 import import_hdf5
 
-    checkpoint = import_hdf5(options, weights)
     checkpoint.write(output)
-    terminal.stderr().print(f"{count_parameters(checkpoint.config):,} parameters -> {output}")
-    terminal.stderr().print(f"next: elmo-deploy export {output} -o BUNDLE")
+    console = terminal.stderr()
+    console.print(f"{count_parameters(checkpoint.config):,} parameters -> {output}")
+    console.print(f"next: elmo-deploy export {output} -o BUNDLE")
 
 
 def _write_hdf5(folder: Path, output: Path) -> None:
@@ -53,6 +67,5 @@ def _write_hdf5(folder: Path, output: Path) -> None:
     from elmo_export.checkpoint import Checkpoint
 
     options, weights = output / "options.json", output / "weights.hdf5"
-    output.mkdir(parents=True, exist_ok=True)
     export_hdf5(Checkpoint.read(folder), options, weights)
     terminal.stderr().print(f"{options} and {weights} can be read by AllenNLP and bilm-tf")

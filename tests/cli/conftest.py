@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,7 @@ def run(capsys, monkeypatch, tmp_path) -> Run:
     def run(*words: object, typed: bytes = b"") -> Answer:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed), "utf-8"))
         monkeypatch.setitem(globals(), "allowed_folder", tmp_path)
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         capsys.readouterr()
         with pytest.raises(SystemExit) as left:
             main([str(word) for word in words])

@@ -1,6 +1,7 @@
 """Published files in, checkpoint out, and the same files back."""
 
 import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -40,9 +41,25 @@ def test_weights_that_are_not_hdf5_are_named_in_one_line(run, published, tmp_pat
     assert not (tmp_path / "model").exists()
 
 
+def test_an_archive_of_allennlp_becomes_the_same_checkpoint(
+    run, published, tiny_checkpoint, tmp_path
+):
+    model = tmp_path / "model.tar.gz"
+    settings = {"model": {"elmo": {"options_file": "o.json", "weight_file": "w.hdf5"}}}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with tarfile.open(model, "w:gz") as tar:
+        tar.add(tmp_path / "config.json", "config.json")
+        for file, key in zip(published, ("options_file", "weight_file"), strict=True):
+            tar.add(file, f"fta/model.elmo.{key}")
+    assert run("import", "--archive", model, "-o", tmp_path / "checkpoint").code == 0
+    tensors = Checkpoint.read(tmp_path / "checkpoint").tensors
+    for name, tensor in tiny_checkpoint.tensors.items():
+        np.testing.assert_array_equal(tensors[name], tensor)
+
+
 @pytest.mark.parametrize(
     "words", [[], ["--options", "o.json"], ["--to-hdf5", "m", "--weights", "w"]]
 )
 def test_import_says_which_options_go_together(run, tmp_path, words):
     answer = run("import", *words, "-o", tmp_path / "model")
-    assert answer.code == 2 and "hint: elmo-deploy import" in answer.stderr
+    assert answer.code == 2 and "hint: one of elmo-deploy import" in answer.stderr
