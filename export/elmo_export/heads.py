@@ -79,7 +79,12 @@ def _mix(graph: GraphBuilder, layers: Sequence[Value], weights: Value, gamma: Va
 
 
 def _pool(graph: GraphBuilder, elmo: Value, lengths: Value) -> Value:
-    """(mixes, batch, length, 2P) -> (mixes, batch, 2P): the mean over real tokens."""
-    total = graph.op("ReduceSum", elmo, graph.ints(2), keepdims=0)
+    """(mixes, batch, length, 2P) -> (mixes, batch, 2P): the mean over real tokens.
+
+    Running sums, because they add in the order of time: ONNX Runtime's ReduceSum groups its terms
+    by the padded length, so that padding would change the last bit.
+    """
+    running = graph.op("CumSum", elmo, graph.scalar(2, np.int64))
+    total = graph.op("Gather", running, graph.scalar(-1, np.int64), axis=2)
     count = graph.op("Max", graph.cast(lengths, np.float32), graph.scalar(1.0))
     return graph.op("Div", total, graph.op("Unsqueeze", count, graph.ints(1)))
