@@ -1,0 +1,26 @@
+"""Files in, files out: large inputs to a folder of Parquet parts, whatever interrupts it.
+
+sources (names) -> readers (records) -> blocks -> job (parts), with a journal beside them.
+"""
+
+from elmo_runtime.bulk.blocks import BlockLimits
+from elmo_runtime.bulk.job import BulkJob, Columns
+from elmo_runtime.bulk.progress import Progress, Shard, Summary
+from elmo_runtime.bulk.readers import Corpus, Fields
+from elmo_runtime.bulk.records import BadRecord, Record
+from elmo_runtime.bulk.sources import Source, find_sources
+
+__all__ = [
+    "BadRecord",
+    "BlockLimits",
+    "BulkJob",
+    "Columns",
+    "Corpus",
+    "Fields",
+    "Progress",
+    "Record",
+    "Shard",
+    "Source",
+    "Summary",
+    "find_sources",
+]

@@ -1,0 +1,164 @@
+"""A corpus -> a folder of Parquet parts, resumable after any death and divisible among machines.
+
+It reads the whole input, cuts it into blocks and writes those that are its own and not done yet.
+It knows nothing of the command line or of graphs: vectors come from a function.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from elmo_runtime.bulk.blocks import Block, BlockLimits, blocks
+from elmo_runtime.bulk.journal import Entry, Folder
+from elmo_runtime.bulk.parquet import ParquetPart
+from elmo_runtime.bulk.progress import Progress, Shard, Summary
+from elmo_runtime.bulk.records import BadRecord, Record
+from elmo_runtime.errors import ArtefactError, InputError
+from elmo_runtime.files import atomic_file, sha256_of
+
+Vectors = Mapping[str, NDArray[Any]]  # output name -> (n_tokens, width), or (width,) where pooled
+SCHEMA = 1  # of the folder; a change of what the parts hold counts it up
+ON_ERROR = ("fail", "skip")
+DTYPES = ("float16", "float32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """The outputs to write and their widths; pooled ones have one vector a sentence."""
+
+    widths: Mapping[str, int]
+    pooled: tuple[str, ...] = ()
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        """Refuse what Parquet readers would not take for vectors."""
+        if self.dtype not in DTYPES:
+            raise InputError(f"dtype is {self.dtype!r}", hint=f"use {' or '.join(DTYPES)}")
+
+
+class BulkJob:
+    """Embeds a corpus into a folder.
+
+    vectors_of: sentences -> their vectors, in order. refuses: the reason why a sentence cannot
+    be embedded, or "". settings: what else decides the vectors (bundle, backend, weights); a
+    folder begun with others is refused by InputError.
+    """
+
+    def __init__(
+        self,
+        target: Path,
+        *,
+        vectors_of: Callable[[Sequence[tuple[str, ...]]], Iterable[Vectors]],
+        columns: Columns,
+        settings: Mapping[str, Any],
+        refuses: Callable[[tuple[str, ...]], str] = lambda tokens: "",
+        limits: BlockLimits | None = None,
+        shard: Shard | None = None,
+        on_error: str = "fail",
+        resume: bool = False,
+    ) -> None:
+        if on_error not in ON_ERROR:
+            raise InputError(f"on_error is {on_error!r}", hint=f"use {' or '.join(ON_ERROR)}")
+        self._vectors_of, self._refuses, self._columns = vectors_of, refuses, columns
+        self._limits, self._shard = limits or BlockLimits(), shard or Shard()
+        self._on_error, self._resume = on_error, resume
+        of_the_folder = {"schema": SCHEMA, **asdict(columns), "limits": asdict(self._limits)}
+        with _writing(target):
+            self._folder = Folder(target, {**of_the_folder, **settings})
+
+    def run(
+        self,
+        lines: Iterable[Record | BadRecord],
+        *,
+        stop: Callable[[], bool] = lambda: False,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+    ) -> Summary:
+        """Write, in order, every part that is this worker's and not there yet.
+
+        stop is asked between blocks: true ends the run with all finished parts whole. Raises
+        InputError for a bad line when on_error is "fail", ArtefactError when the disk is full;
+        a later run with `resume` goes on from there.
+        """
+        summary, progress = Summary(), Progress(self._shard, on_progress)
+        for block in blocks(lines, self._limits):
+            if stop():
+                summary.stopped = True
+                break
+            progress.tokens_read += block.n_tokens
+            progress.fraction_read = getattr(lines, "fraction_read", None)
+            if self._shard.owns(block.number):
+                self._finish(block, summary, progress)
+        return summary
+
+    def _finish(self, block: Block, summary: Summary, progress: Progress) -> None:
+        part = self._folder.part(block.number)
+        if not self._resume and self._folder.begun(block.number):
+            raise InputError(
+                f"{part} exists already", hint="go on with resume, or write to another folder"
+            )
+        entry = self._folder.finished(block.number, block.digest)
+        if entry is None:
+            with _writing(part):
+                entry = self._write(block, progress)
+            summary.parts_written += 1
+        else:
+            summary.parts_found += 1
+        summary.sentences += entry.sentences
+        summary.tokens += entry.tokens
+        summary.skipped += entry.skipped
+
+    def _write(self, block: Block, progress: Progress) -> Entry:
+        records, skipped = self._sort_out(block)
+        self._folder.sweep(block.number)
+        progress.tokens_waiting = n_tokens = sum(len(record.tokens) for record in records)
+        part = self._folder.part(block.number)
+        with atomic_file(part) as scratch, self._open_part(scratch) as writer:
+            vectors_of_all = self._vectors_of([record.tokens for record in records])
+            for record, vectors in zip(records, vectors_of_all, strict=True):
+                writer.add(record.id, record.tokens, vectors)
+                progress.embedded(len(record.tokens))
+        entry = Entry(
+            input_sha256=block.digest,
+            part_bytes=part.stat().st_size,
+            part_sha256=sha256_of(part),
+            sentences=len(records),
+            tokens=n_tokens,
+            skipped=skipped,
+        )
+        self._folder.enter(block.number, entry)
+        return entry
+
+    def _sort_out(self, block: Block) -> tuple[list[Record], tuple[str, ...]]:
+        """The sentences to embed, and a line for every one that is left out."""
+        failures = list(block.failures)
+        records = []
+        for record in block.records:
+            if reason := self._refuses(record.tokens):
+                failures.append(BadRecord(record.where, reason))
+            else:
+                records.append(record)
+        if failures and self._on_error == "fail":
+            raise InputError(str(failures[0]), hint="mend the line, or skip such lines")
+        return records, tuple(str(failure) for failure in failures)
+
+    def _open_part(self, path: Path) -> ParquetPart:
+        columns = self._columns
+        return ParquetPart(path, columns=columns.widths, pooled=columns.pooled, dtype=columns.dtype)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Say in one line that the disk is full, or what else the system has against this file."""
+    try:
+        yield
+    except OSError as error:
+        raise ArtefactError(
+            f"{path} cannot be written: {error.strerror or error}",
+            hint="make room there, then run the same command with resume",
+        ) from error

@@ -1,0 +1,124 @@
+"""The folder that a bulk job writes: its parts, what made them, and which of them are done.
+
+    _job.json                what decides the bytes: bundle, outputs, dtype, block limits
+    part-00000.parquet       the vectors of block 0
+    _journal/part-00000.json written after its part: the digests of its input and of the part
+
+Readers of Parquet folders pass over names that start with an underscore. Each file is written
+atomically and holds neither time nor host: a run that was killed and resumed, or split over
+many machines, leaves the same bytes as one that was not. A part without its journal entry is
+written again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from elmo_runtime.errors import ArtefactError, InputError
+from elmo_runtime.files import atomic_file
+
+JOB, JOURNAL = "_job.json", "_journal"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What the journal keeps of a finished part."""
+
+    input_sha256: str
+    part_bytes: int
+    part_sha256: str
+    sentences: int
+    tokens: int
+    skipped: tuple[str, ...]  # a line each: file, line number, reason
+
+
+class Folder:
+    """The output folder of a job whose settings are the same for every worker."""
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        """Create it, or check that it was begun with these settings; InputError if not."""
+        self.path = path
+        self._path_of_job = path / JOB
+        if not self._path_of_job.exists():
+            with suppress(FileNotFoundError):  # another worker swept ours: its text is the same
+                _write_json(self._path_of_job, settings)
+        self._sweep(f".{JOB}.*")
+        _refuse_other_settings(path, _read_json(self._path_of_job), _plain(settings))
+
+    def part(self, block: int) -> Path:
+        """Where the vectors of a block go."""
+        return self.path / f"part-{block:05d}.parquet"
+
+    def finished(self, block: int, input_sha256: str) -> Entry | None:
+        """The entry of a part that is whole; None where it is still to be written.
+
+        Raises InputError when the part was made from other input.
+        """
+        try:
+            content = _read_json(self._entry(block))
+            entry = Entry(**{**content, "skipped": tuple(content["skipped"])})
+            size = self.part(block).stat().st_size
+        except (FileNotFoundError, ArtefactError, KeyError, TypeError):
+            return None  # absent or damaged: the part is simply written again
+        if size != entry.part_bytes:
+            return None
+        if entry.input_sha256 != input_sha256:
+            raise InputError(
+                f"the input of {self.part(block)} has changed since it was written",
+                hint="resume with the same input, or write to another folder",
+            )
+        return entry
+
+    def begun(self, block: int) -> bool:
+        """Whether anything of this block is there."""
+        return self.part(block).exists() or self._entry(block).exists()
+
+    def enter(self, block: int, entry: Entry) -> None:
+        """Record that the part is whole."""
+        _write_json(self._entry(block), asdict(entry))
+
+    def sweep(self, block: int) -> None:
+        """Remove what a killed worker left of this block half written."""
+        self._sweep(f".{self.part(block).name}.*")
+        self._sweep(f"{JOURNAL}/.{self._entry(block).name}.*")
+
+    def _entry(self, block: int) -> Path:
+        return self.path / JOURNAL / f"part-{block:05d}.json"
+
+    def _sweep(self, pattern: str) -> None:
+        for scratch in self.path.glob(pattern):
+            scratch.unlink(missing_ok=True)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    with atomic_file(path) as scratch:
+        scratch.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return dict(content)
+    except (ValueError, TypeError) as error:
+        raise ArtefactError(
+            f"{path} is not the file that a bulk job wrote: {error}",
+            hint="remove the folder, or write to another one",
+        ) from error
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(json.loads(json.dumps(settings)))
+
+
+def _refuse_other_settings(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    for key in sorted({*old, *new}):
+        if old.get(key) != new.get(key):
+            raise InputError(
+                f"{folder} was begun with {key} {old.get(key)!r}, now it is {new.get(key)!r}",
+                hint="resume with the same settings, or write to another folder",
+            )
