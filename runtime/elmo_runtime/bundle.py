@@ -1,20 +1,21 @@
 """The bundle directory: what its manifest says, and the checks made before anything is parsed.
 
-manifest.json lists every file with its size and SHA-256; a file it does not list, a link or
-anything that is not a plain file makes the bundle corrupt. Engines are built later, on the
-machine that runs them: `engines/` holds folders of a plan and its own engine.json, and is
-checked by the backend that opens them.
+manifest.json lists every file with its size and SHA-256, and manifest.sha256 (as `sha256sum`
+writes it) holds its own; a file it does not list, a link or anything that is not a plain file
+makes the bundle corrupt. Engines are built later, on the machine that runs them: `engines/` holds
+folders of a plan and its own engine.json, and is checked by the backend that opens them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import BundleCorruptError, BundleError, BundleVersionError
@@ -22,8 +23,10 @@ from elmo_runtime.files import sha256_of
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+MANIFEST_DIGEST = "manifest.sha256"
 ENGINES = "engines"
 MAX_MANIFEST_BYTES = 1 << 20
+T = TypeVar("T")
 _SAFE_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
@@ -105,9 +108,14 @@ class Bundle:
             raise BundleError(
                 f"{path} is not a bundle directory", hint="make one: elmo-deploy export"
             )
-        content = _read_manifest(path / MANIFEST)
-        _check_files(path, _listed_files(content))
-        return cls(path, _parse(content))
+        content = _read_manifest(path)
+        listed = _listed_files(content)
+        _check_files(path, listed)
+        manifest = _parse(content)
+        for graph in manifest.graphs:
+            if graph.file not in listed:
+                raise BundleCorruptError(f"{path}: graph {graph.file!r} is not a listed file")
+        return cls(path, manifest)
 
     def graph(self, part: str, precision: str, *, forms: Iterable[str]) -> Graph | None:
         """The graph of this part and precision in the first form of `forms` that exists."""
@@ -119,26 +127,32 @@ class Bundle:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """List every file now in `folder` with size and digest, and write manifest.json beside them."""
+    """List every file now in `folder` with size and digest in manifest.json, and digest that."""
     files = {
         name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_of(folder / name)}
         for name in _files_below(folder)
-        if name != MANIFEST
+        if name not in (MANIFEST, MANIFEST_DIGEST)
     }
-    (folder / MANIFEST).write_text(manifest.to_json(files), "utf-8")
+    content = manifest.to_json(files).encode("utf-8")
+    (folder / MANIFEST).write_bytes(content)
+    (folder / MANIFEST_DIGEST).write_bytes(_digest_line(content))
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def _digest_line(content: bytes) -> bytes:
+    """What `sha256sum manifest.json` prints."""
+    return f"{hashlib.sha256(content).hexdigest()}  {MANIFEST}\n".encode()
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    text = _read_plain_file(path)
+    if _read_plain_file(folder / MANIFEST_DIGEST) != _digest_line(text):
+        raise BundleCorruptError(
+            f"{path} does not have the SHA-256 that {MANIFEST_DIGEST} holds",
+            hint="a byte changed since the export: copy or export the bundle anew",
+        )
     try:
-        status = path.lstat()
-    except FileNotFoundError as error:
-        raise BundleCorruptError(f"{path} does not exist", hint="export the bundle anew") from error
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-        raise BundleCorruptError(f"{path} is not a plain file")
-    if status.st_size > MAX_MANIFEST_BYTES:
-        raise BundleCorruptError(f"{path} is {status.st_size} bytes, at most {MAX_MANIFEST_BYTES}")
-    try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BundleCorruptError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict) or "schema" not in content:
@@ -151,14 +165,29 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return content
 
 
+def _read_plain_file(path: Path) -> bytes:
+    """All of a small file that is neither a link nor anything that could block or grow."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError as error:
+        raise BundleCorruptError(f"{path} does not exist", hint="export the bundle anew") from error
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        raise BundleCorruptError(f"{path} is not a plain file")
+    if status.st_size > MAX_MANIFEST_BYTES:
+        raise BundleCorruptError(f"{path} is {status.st_size} bytes, at most {MAX_MANIFEST_BYTES}")
+    return path.read_bytes()
+
+
 def _listed_files(content: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
     try:
         listed = {
             str(name): (int(entry["bytes"]), str(entry["sha256"]))
             for name, entry in content["files"].items()
         }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise BundleCorruptError(f"{MANIFEST}: the list of files is malformed: {error}") from error
+    if len({name.casefold() for name in listed}) < len(listed):
+        raise BundleCorruptError(f"{MANIFEST}: two files differ by upper and lower case only")
     for name in listed:
         if not all(_SAFE_PART.fullmatch(part) for part in name.split("/")):
             raise BundleCorruptError(f"{MANIFEST}: {name!r} is not the name of a bundle file")
@@ -166,7 +195,7 @@ def _listed_files(content: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
 
 
 def _check_files(folder: Path, listed: Mapping[str, tuple[int, str]]) -> None:
-    found = set(_files_below(folder)) - {MANIFEST}
+    found = set(_files_below(folder)) - {MANIFEST, MANIFEST_DIGEST}
     if missing := sorted(set(listed) - found):
         raise BundleCorruptError(f"{folder}: {missing[0]} is missing", hint="copy the bundle anew")
     if surplus := sorted(found - set(listed)):
@@ -204,26 +233,42 @@ def _parse(content: Mapping[str, Any]) -> Manifest:
         return Manifest(
             config=ElmoConfig.from_options(content["config"]),
             graphs=tuple(_parse_graph(graph) for graph in content["graphs"]),
-            provenance=content["provenance"],
-            parity=tuple(content["parity"]),
-            notes=content.get("notes"),
+            provenance=dict(content["provenance"]),
+            parity=tuple(dict(row) for row in content["parity"]),
+            notes=dict(content.get("notes") or {}),
         )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise BundleVersionError(f"{MANIFEST} lacks {error}", hint="export anew") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BundleVersionError(
+            f"{MANIFEST} is of schema {SCHEMA} but lacks or misspells {error}", hint="export anew"
+        ) from error
 
 
 def _parse_graph(content: Mapping[str, Any]) -> Graph:
-    def tensors(key: str) -> tuple[Tensor, ...]:
-        return tuple(
-            Tensor(t["name"], t["dtype"], tuple(t["axes"]), t["meaning"]) for t in content[key]
-        )
-
     return Graph(
-        part=content["part"],
-        form=content["form"],
-        precision=content["precision"],
-        file=content["file"],
-        opset=content["opset"],
-        inputs=tensors("inputs"),
-        outputs=tensors("outputs"),
+        part=_typed(content, "part", str),
+        form=_typed(content, "form", str),
+        precision=_typed(content, "precision", str),
+        file=_typed(content, "file", str),
+        opset=_typed(content, "opset", int),
+        inputs=tuple(_parse_tensor(tensor) for tensor in _typed(content, "inputs", list)),
+        outputs=tuple(_parse_tensor(tensor) for tensor in _typed(content, "outputs", list)),
     )
+
+
+def _parse_tensor(content: Mapping[str, Any]) -> Tensor:
+    axes = _typed(content, "axes", list)
+    if not all(isinstance(axis, int | str) for axis in axes):
+        raise TypeError(f"axes {axes!r}")
+    return Tensor(
+        _typed(content, "name", str),
+        _typed(content, "dtype", str),
+        tuple(axes),
+        _typed(content, "meaning", str),
+    )
+
+
+def _typed(content: Mapping[str, Any], key: str, kind: type[T]) -> T:
+    value = content[key]
+    if not isinstance(value, kind):
+        raise TypeError(f"{key} {value!r}")
+    return value
