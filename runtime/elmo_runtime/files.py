@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+_RENAME_EXCHANGE = 2  # linux/fs.h
 
 
 @contextlib.contextmanager
@@ -60,6 +64,8 @@ def _replace_directory(scratch: Path, target: Path) -> None:
     if not target.exists():
         scratch.rename(target)
         return
+    if _exchange(scratch, target):
+        return  # the old one now stands where the caller removes its scratch
     old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent)) / target.name
     target.rename(old)  # a directory cannot be renamed onto a full one; the gap is two renames wide
     try:
@@ -69,6 +75,21 @@ def _replace_directory(scratch: Path, target: Path) -> None:
         raise
     finally:
         shutil.rmtree(old.parent, ignore_errors=True)
+
+
+def _exchange(scratch: Path, target: Path) -> bool:
+    """Swap two directories in one step; False where only two renames can do it.
+
+    A process killed between two renames left no bundle at all under its name.
+    """
+    if sys.platform != "linux" or target.is_symlink() or not target.is_dir():
+        return False
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:  # musl, or a glibc older than 2.28
+        return False
+    here = -100  # AT_FDCWD: relative paths start from the current directory
+    paths = here, os.fsencode(scratch), here, os.fsencode(target)
+    return bool(renameat2(*paths, _RENAME_EXCHANGE) == 0)
 
 
 def _sync(path: Path) -> None:
