@@ -1,0 +1,119 @@
+"""Batches that graphs are tried on: ragged, with states and several mixes, from a fixed seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elmo_runtime import characters
+from elmo_runtime.config import ElmoConfig
+
+Array = NDArray[Any]
+
+SHAPES = [(batch, length) for batch in (1, 2, 5, 32) for length in (1, 2, 7, 50)] + [(3, 13)]
+LETTERS = "etaoinshrdlucmfwypvbgkjqxz'-.0189éßøжяאمक日本語😀"
+SEED = 20180215  # the paper's day
+
+
+@dataclass(frozen=True)
+class Case:
+    """Inputs of the `joined` graph by name."""
+
+    name: str
+    inputs: Mapping[str, Array]
+
+
+def parity_cases(config: ElmoConfig) -> Iterator[Case]:
+    """Every shape of SHAPES, and one sentence of no tokens.
+
+    The first sentence fills the length, the second has no tokens, the others are ragged.
+    """
+    generator = np.random.default_rng(SEED)
+    for number, (batch, length) in enumerate(SHAPES):
+        lengths = generator.integers(0, length + 1, batch)
+        lengths[:2] = (length, 0)[:batch]
+        yield _case(config, generator, f"{batch}x{length}", lengths, length, 1 + number % 3)
+    yield _case(config, generator, "1x3 of no tokens", np.zeros(1, np.int64), 3, 1)
+
+
+def batch_changes(case: Case) -> Iterator[tuple[Case, NDArray[np.intp]]]:
+    """The same sentences in other company, and the number that each has in `case`.
+
+    First in reverse order with six more columns of padding, then each alone without padding.
+    """
+    lengths = case.inputs["lengths"]
+    backwards = np.arange(len(lengths))[::-1]
+    yield _select(case, backwards, int(case.inputs["char_ids"].shape[1]) + 6), backwards
+    for number, length in enumerate(lengths):
+        alone = np.array([number])
+        yield _select(case, alone, max(int(length), 1)), alone
+
+
+def nudged(case: Case, size: float) -> Case:
+    """The case with initial states moved by a random `size` of the states' own scale."""
+    generator = np.random.default_rng(SEED)
+    moved = {
+        name: (value + size * generator.standard_normal(value.shape)).astype(np.float32)
+        for name, value in case.inputs.items()
+        if name.startswith("initial")
+    }
+    return Case(case.name, {**case.inputs, **moved})
+
+
+def sentence_inputs(config: ElmoConfig, sentences: Sequence[Sequence[str]]) -> dict[str, Array]:
+    """Tokens -> inputs of the `joined` graph: zero states, one mix of equal shares, gamma 1."""
+    lengths = np.array([len(sentence) for sentence in sentences], np.int32)
+    width = config.max_characters_per_token
+    char_ids = np.zeros((len(sentences), max(int(lengths.max()), 1), width), np.int32)
+    for row, sentence in zip(char_ids, sentences, strict=True):
+        row[: len(sentence)] = characters.char_ids(sentence, max_characters=width)
+    states = (config.n_layers, 2, len(sentences))
+    return {
+        "char_ids": char_ids,
+        "lengths": lengths,
+        "mix_weights": np.zeros((1, config.n_layers + 1), np.float32),
+        "gamma": np.ones(1, np.float32),
+        "initial_h": np.zeros((*states, config.projection_dim), np.float32),
+        "initial_c": np.zeros((*states, config.lstm_dim), np.float32),
+    }
+
+
+def _case(
+    config: ElmoConfig,
+    generator: np.random.Generator,
+    name: str,
+    lengths: NDArray[np.int64],
+    width: int,
+    mixes: int,
+) -> Case:
+    sentences = [[_word(generator) for _ in range(length)] for length in lengths]
+    inputs = sentence_inputs(config, sentences)
+    padding = ((0, 0), (0, width - inputs["char_ids"].shape[1]), (0, 0))
+    inputs["char_ids"] = np.pad(inputs["char_ids"], padding)
+    for state, clip in (("initial_h", config.proj_clip), ("initial_c", config.cell_clip)):
+        drawn = generator.normal(0, 0.5, inputs[state].shape).clip(-(clip or 9), clip or 9)
+        inputs[state] = drawn.astype(np.float32)
+    inputs["mix_weights"] = generator.normal(0, 1, (mixes, config.n_layers + 1)).astype(np.float32)
+    inputs["gamma"] = generator.normal(1, 0.5, mixes).astype(np.float32)
+    return Case(name, inputs)
+
+
+def _word(generator: np.random.Generator) -> str:
+    """Mostly short; one in twenty is longer than any word that fits."""
+    length = generator.integers(0, 12) if generator.random() < 0.95 else 60
+    return "".join(LETTERS[n] for n in generator.integers(0, len(LETTERS), length))
+
+
+def _select(case: Case, numbers: NDArray[np.intp], width: int) -> Case:
+    batch_axis = {"char_ids": 0, "lengths": 0, "initial_h": 2, "initial_c": 2}
+    inputs = {
+        name: np.take(value, numbers, axis=batch_axis[name]) if name in batch_axis else value
+        for name, value in case.inputs.items()
+    }
+    char_ids = inputs["char_ids"][:, :width]
+    inputs["char_ids"] = np.pad(char_ids, ((0, 0), (0, width - char_ids.shape[1]), (0, 0)))
+    return Case(case.name, inputs)

@@ -1,0 +1,192 @@
+"""Checkpoint -> verified bundle: graphs, config, warm state, golden samples, model card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+
+from elmo_export.cases import parity_cases, sentence_inputs
+from elmo_export.checkpoint import CONFIG, Checkpoint
+from elmo_export.graph import build_bilm, build_joined, build_token_encoder
+from elmo_export.interface import describe_graph
+from elmo_export.model_card import model_card
+from elmo_export.parity import TOLERANCES, ParityRow, Reference, References, as_text, compare
+from elmo_export.sessions import GraphRunner
+from elmo_runtime.bundle import Bundle, Graph, Manifest, write_manifest
+from elmo_runtime.errors import InputError, VerificationError
+from elmo_runtime.files import atomic_directory
+
+Progress = Callable[[str, float], None]  # what is being done, and the share 0..1 that is done
+N_SAMPLES = 4  # golden sentences; a few, for they are compared at every load
+FORMS = {"fp32": ("padded", "packed")}  # the forms that exist in each precision
+README, SAMPLES, WARM_STATE = "README.md", "samples", "state/warm.safetensors"
+
+
+def export_bundle(
+    checkpoint: Checkpoint,
+    path: Path,
+    *,
+    reference: Reference,
+    precisions: Sequence[str] = ("fp32",),
+    joined: bool = False,
+    forms: Sequence[str] = ("padded", "packed"),
+    warm_sentences: Sequence[Sequence[str]] | None = None,
+    on_progress: Progress | None = None,
+) -> Bundle:
+    """Write the bundle `path` and return it opened. It appears whole and verified, or not at all.
+
+    `reference` computes the outputs of the `joined` graph from its inputs, all by name, as
+    `elmo_deploy.model.reference.reference(checkpoint)` does. `warm_sentences` (tokens) give the
+    warm state; by default some of our own. Raises VerificationError with the parity table.
+    """
+    report = on_progress or (lambda what, share: None)
+    wanted = list(_wanted(precisions, forms, joined))
+    with atomic_directory(Path(path)) as folder:
+        graphs = []
+        for number, (part, form, precision) in enumerate(wanted):
+            report(f"write {part} {form} {precision}", 0.3 * number / len(wanted))
+            graphs.append(_write_graph(folder, checkpoint, part, form, precision))
+        report("run the reference", 0.3)
+        _write_config(folder, checkpoint)
+        _write_warm_state(folder, checkpoint, reference, warm_sentences or own_sentences())
+        _write_samples(folder, checkpoint, reference)
+        references = References(reference, parity_cases(checkpoint.config))
+        rows = _verify(folder, graphs, references, report)
+        manifest = Manifest(
+            config=checkpoint.config,
+            graphs=tuple(graphs),
+            provenance={**checkpoint.provenance, **_versions()},
+            parity=tuple(asdict(row) for row in rows),
+        )
+        (folder / README).write_text(model_card(manifest, checkpoint), "utf-8")
+        write_manifest(folder, manifest)
+    return Bundle.open(Path(path))
+
+
+def verify_bundle(
+    path: Path, *, reference: Reference, on_progress: Progress | None = None
+) -> tuple[ParityRow, ...]:
+    """Open a bundle, digests first, and repeat the parity check of its export.
+
+    `reference` must come from the weights that the bundle holds; `recover_checkpoint` gives them
+    back. Raises VerificationError with the parity table.
+    """
+    bundle = Bundle.open(Path(path))
+    references = References(reference, parity_cases(bundle.config))
+    report = on_progress or (lambda what, share: None)
+    return tuple(_verify(bundle.path, bundle.manifest.graphs, references, report))
+
+
+def own_sentences() -> list[list[str]]:
+    """English sentences, written for this package, as tokens."""
+    text = files("elmo_export").joinpath("sentences.txt").read_text("utf-8")
+    return [line.split() for line in text.splitlines()]
+
+
+def _wanted(
+    precisions: Sequence[str], forms: Sequence[str], joined: bool
+) -> Iterator[tuple[str, str, str]]:
+    """(part, form, precision) of every graph."""
+    for precision in dict.fromkeys(precisions):
+        if precision not in FORMS:
+            raise InputError(
+                f"precision {precision!r} does not exist", hint=f"use {', '.join(FORMS)}"
+            )
+        possible = [form for form in FORMS[precision] if form in forms]
+        if not possible:
+            raise InputError(
+                f"{precision} has no form {' or '.join(forms) or 'at all'}",
+                hint=f"its forms are {', '.join(FORMS[precision])}",
+            )
+        yield "token_encoder", "padded", precision
+        yield from (("bilm", form, precision) for form in possible)
+        if joined:
+            yield "joined", possible[0], precision
+
+
+def _write_graph(
+    folder: Path, checkpoint: Checkpoint, part: str, form: str, precision: str
+) -> Graph:
+    if part == "token_encoder":
+        model = build_token_encoder(checkpoint, precision=precision)
+    else:
+        build = {"bilm": build_bilm, "joined": build_joined}[part]
+        model = build(checkpoint, form=form, precision=precision)
+    graph = describe_graph(model, part=part, form=form, precision=precision)
+    file = folder / graph.file
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(model.SerializeToString(deterministic=True))
+    return graph
+
+
+def _write_config(folder: Path, checkpoint: Checkpoint) -> None:
+    text = json.dumps(checkpoint.config.to_options(), indent=2) + "\n"
+    (folder / CONFIG).write_text(text, "utf-8")
+
+
+def _write_warm_state(
+    folder: Path, checkpoint: Checkpoint, reference: Reference, sentences: Sequence[Sequence[str]]
+) -> None:
+    """The mean state after one sentence from zero: h (L, 2, P) and c (L, 2, C)."""
+    outputs = reference(**sentence_inputs(checkpoint.config, sentences))
+    mean = {key: outputs[f"final_{key}"].mean(axis=2).astype(np.float32) for key in ("h", "c")}
+    (folder / WARM_STATE).parent.mkdir()
+    (folder / WARM_STATE).write_bytes(save(mean))
+
+
+def _write_samples(folder: Path, checkpoint: Checkpoint, reference: Reference) -> None:
+    """Golden sentences: what a backend is given at load, and what the reference answers."""
+    inputs = sentence_inputs(checkpoint.config, own_sentences()[:N_SAMPLES])
+    (folder / SAMPLES).mkdir()
+    tokens: dict[str, Any] = {name: inputs[name] for name in ("char_ids", "lengths")}
+    answers: dict[str, Any] = dict(reference(**inputs))
+    np.savez(folder / SAMPLES / "inputs.npz", **tokens)
+    np.savez(folder / SAMPLES / "outputs.npz", **answers)
+
+
+def _verify(
+    folder: Path, graphs: Sequence[Graph], references: References, report: Progress
+) -> list[ParityRow]:
+    """Raises VerificationError with the table."""
+    rows: list[ParityRow] = []
+    groups = list(_runnable(graphs))
+    for number, group in enumerate(groups):
+        last = group[-1]
+        report(f"verify {last.part} {last.form} {last.precision}", 0.5 + 0.5 * number / len(groups))
+        rows += compare(
+            GraphRunner(folder, group),
+            references,
+            precision=last.precision,
+            graph=last.form if last.part == "bilm" else last.part,
+            tolerance=TOLERANCES[last.precision],
+        )
+    report("verified", 1.0)
+    if failed := [row for row in rows if not row.passed]:
+        raise VerificationError(
+            f"{len(failed)} of {len(rows)} outputs are beyond tolerance\n{as_text(rows)}"
+        )
+    return rows
+
+
+def _runnable(graphs: Sequence[Graph]) -> Iterator[tuple[Graph, ...]]:
+    """Graphs that give all outputs together: a biLM after its token encoder, or a joined one."""
+    encoders = {graph.precision: graph for graph in graphs if graph.part == "token_encoder"}
+    for graph in graphs:
+        if graph.part == "bilm":
+            yield encoders[graph.precision], graph
+        elif graph.part == "joined":
+            yield (graph,)
+
+
+def _versions() -> dict[str, str]:
+    return {
+        package: version(package) for package in ("elmo-deploy", "onnx", "onnxruntime", "numpy")
+    }

@@ -1,0 +1,65 @@
+"""Graphs of a bundle on ONNX Runtime CPU, behind the interface of the `joined` graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elmo_runtime.bundle import Graph
+from elmo_runtime.characters import BEGIN_SENTENCE, END_SENTENCE, mark_row
+from elmo_runtime.errors import BackendUnavailableError
+
+Array = NDArray[Any]
+
+
+class GraphRunner:
+    """Runs char_ids and the rest through one graph, or through the two that divide its work."""
+
+    def __init__(self, folder: Path, graphs: Sequence[Graph]) -> None:
+        self._sessions = {graph.part: _open(folder / graph.file) for graph in graphs}
+
+    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Inputs of the `joined` graph by name -> its outputs by name."""
+        if "joined" in self._sessions:
+            return _run(self._sessions["joined"], inputs)
+        words, word_index = _distinct_words(inputs["char_ids"], inputs["lengths"])
+        vectors = _run(self._sessions["token_encoder"], {"char_ids": words})
+        rest = {name: value for name, value in inputs.items() if name != "char_ids"}
+        return _run(self._sessions["bilm"], {**rest, **vectors, "word_index": word_index})
+
+
+def _distinct_words(char_ids: Array, lengths: Array) -> tuple[Array, Array]:
+    """(batch, length, characters) -> distinct words with both marks, and word_index."""
+    batch, length, width = char_ids.shape
+    real = np.arange(length) < lengths[:, None]
+    marks = [mark_row(mark, width) for mark in (BEGIN_SENTENCE, END_SENTENCE)]
+    rows = np.concatenate([marks, char_ids[real]])
+    words, numbers = np.unique(rows, axis=0, return_inverse=True)
+    numbers = numbers.reshape(-1)
+    index = np.zeros((batch, length + 2), np.int32)
+    index[:, 0] = numbers[0]
+    index[:, 1:-1][real] = numbers[2:]
+    index[np.arange(batch), lengths + 1] = numbers[1]
+    return np.ascontiguousarray(words), index
+
+
+def _open(path: Path) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise BackendUnavailableError(
+            "a bundle is verified with ONNX Runtime, which is not installed",
+            hint="pip install 'elmo-deploy[cpu]'",
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # its advice on graphs would break the progress lines
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _run(session: Any, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
