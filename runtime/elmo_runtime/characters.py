@@ -1,13 +1,21 @@
-"""Text -> tokens -> character ids; the only place that knows 50, 256..260 and the +1."""
+"""Text -> tokens -> character ids; the only place that knows 50, 256..260 and the +1.
+
+A token is its first 48 UTF-8 bytes; every id is shifted by one, because 0 stands for "no token".
+"""
 
 from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 
 import numpy as np
 from numpy.typing import NDArray
 
+from elmo_runtime.errors import InputError
+
 BEGIN_SENTENCE, END_SENTENCE, BEGIN_WORD, END_WORD, PADDING = 256, 257, 258, 259, 260
 N_RAW_CHARACTERS = 261  # bytes 0..255 and the five marks above
 N_CHARACTERS = 262  # inference adds 1 to every id; 0 stands for "no token"
+MARKS = {"<S>": BEGIN_SENTENCE, "</S>": END_SENTENCE}  # tokens that stand for themselves
 
 
 def mark_row(mark: int, max_characters: int = 50) -> NDArray[np.int32]:
@@ -15,3 +23,120 @@ def mark_row(mark: int, max_characters: int = 50) -> NDArray[np.int32]:
     row = np.full(max_characters, PADDING, np.int32)
     row[:3] = (BEGIN_WORD, mark, END_WORD)
     return row + 1
+
+
+def split(text: str) -> list[str]:
+    """Text -> tokens, as TF Hub does: cut at single spaces U+0020, empty pieces dropped."""
+    return [piece for piece in text.split(" ") if piece]
+
+
+def token_lists(sentences: Iterable[str | Sequence[str]]) -> Iterator[list[str]]:
+    """Yield the tokens of each sentence: a text is split, a list of tokens is taken as it is.
+
+    Raises InputError naming the sentence and the token that is none.
+    """
+    if isinstance(sentences, str | bytes) or not isinstance(sentences, Iterable):
+        raise InputError(
+            f"sentences is one {type(sentences).__name__}, must hold texts or lists of tokens",
+            hint="put a single sentence into a list",
+        )
+    for number, sentence in enumerate(sentences):
+        yield split(sentence) if isinstance(sentence, str) else _tokens(sentence, number)
+
+
+def char_ids(tokens: Sequence[str], *, max_characters: int = 50) -> NDArray[np.int32]:
+    """Tokens -> (tokens, max_characters) shifted ids; each distinct token is mapped once."""
+    row_of: dict[str, int] = {}
+    index = [row_of.setdefault(token, len(row_of)) for token in tokens]
+    rows = _rows(list(row_of), max_characters)
+    return rows if len(row_of) == len(index) else rows[index]
+
+
+def trim(char_ids: NDArray[np.int32], widest_filter: int) -> NDArray[np.int32]:
+    """Cut columns that are padding in every row of (words, characters) and change no maximum.
+
+    Each filter keeps a window of nothing but padding behind the longest word, which is all that
+    the columns cut off could have offered it. The width is rounded up to a multiple of 4.
+    """
+    used = int((char_ids != PADDING + 1).sum(axis=1).max())
+    width = -(-(used + widest_filter) // 4) * 4
+    return np.ascontiguousarray(char_ids[:, :width])
+
+
+def checked_char_ids(value: object, *, max_characters: int = 50) -> NDArray[np.int32]:
+    """Ids of a caller -> (batch, length, max_characters) int32, 0 past each sentence.
+
+    Raises InputError naming the first cell that no text can give.
+    """
+    ids = _integer_array(value)
+    if ids.ndim != 3 or ids.shape[2] != max_characters:
+        raise InputError(
+            f"char_ids has shape {ids.shape}, must be (batch, length, {max_characters})"
+        )
+    real: NDArray[np.bool_] = np.any(ids != 0, axis=2)
+    wrong = ((ids < 1) | (ids > N_RAW_CHARACTERS)) & real[:, :, None]
+    if wrong.any():
+        row, position, column = np.argwhere(wrong)[0]
+        raise InputError(
+            f"char_ids[{row}, {position}, {column}] is {ids[row, position, column]},"
+            f" the ids of a token are 1..{N_RAW_CHARACTERS}"
+        )
+    holes = real[:, 1:] & ~real[:, :-1]
+    if holes.any():
+        row, position = np.argwhere(holes)[0]
+        raise InputError(
+            f"char_ids[{row}, {position}] is all zero, but the token after it is not",
+            hint="zeros stand only behind a sentence",
+        )
+    return ids.astype(np.int32)
+
+
+def lengths_of(char_ids: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Checked ids (batch, length, characters) -> number of tokens (batch,)."""
+    lengths: NDArray[np.int32] = np.any(char_ids != 0, axis=2).sum(axis=1, dtype=np.int32)
+    return lengths
+
+
+def _tokens(sentence: object, number: int) -> list[str]:
+    unordered = isinstance(sentence, Set | Mapping | bytes | bytearray | memoryview)
+    if unordered or not isinstance(sentence, Collection):
+        raise InputError(
+            f"sentence {number} is a {type(sentence).__name__}, must be a text or a list of tokens"
+        )
+    try:
+        tokens = list(sentence)
+    except TypeError as error:  # an array without axes
+        raise InputError(f"sentence {number} holds no tokens: {error}") from error
+    for position, token in enumerate(tokens):
+        if not isinstance(token, str):
+            raise InputError(
+                f"sentence {number}, token {position} is a {type(token).__name__}, must be a str"
+            )
+    return tokens
+
+
+def _rows(words: list[str], max_characters: int) -> NDArray[np.int32]:
+    room = max_characters - 2  # begin and end of word
+    # Lone surrogates vanish, and the cut may fall inside a character: both as in bilm-tf.
+    encoded = [word.encode("utf-8", "ignore")[:room] for word in words]
+    sizes = np.fromiter(map(len, encoded), np.intp, len(encoded))
+    rows = np.full((len(words), max_characters), PADDING + 1, np.int32)
+    rows[:, 0] = BEGIN_WORD + 1
+    inside = np.arange(room) < sizes[:, None]
+    # A mask is filled row by row, so the bytes of all words can be handed over as one string.
+    rows[:, 1:-1][inside] = np.frombuffer(b"".join(encoded), np.uint8).astype(np.int32) + 1
+    rows[np.arange(len(words)), sizes + 1] = END_WORD + 1
+    for token, mark in MARKS.items():
+        if token in words:
+            rows[words.index(token)] = mark_row(mark, max_characters)
+    return rows
+
+
+def _integer_array(value: object) -> NDArray[np.integer]:
+    try:
+        ids = np.asarray(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise InputError(f"char_ids cannot be read as an array: {error}") from error
+    if ids.dtype.kind not in "iu":
+        raise InputError(f"char_ids has dtype {ids.dtype}, must be an integer type")
+    return ids

@@ -1,0 +1,76 @@
+"""What the embedder asks of a backend. It knows words, batches and arrays, no library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elmo_runtime.bundle import Bundle
+from elmo_runtime.errors import BundleError
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendOptions:
+    """How a backend may use the machine; one that has no such setting ignores it."""
+
+    threads: int | None = None  # None: one a core
+    spinning: bool = True  # threads wait actively: faster, but a core is busy while they wait
+
+
+@dataclass(frozen=True, kw_only=True)
+class BiLmInputs:
+    """The inputs of the graph `bilm`, named and shaped as in docs/graphs.md."""
+
+    word_vectors: FloatArray  # (words, P)
+    word_index: NDArray[np.int32]  # (batch, length + 2)
+    lengths: NDArray[np.int32]  # (batch,)
+    mix_weights: FloatArray  # (mixes, layers + 1)
+    gamma: FloatArray  # (mixes,)
+    initial_h: FloatArray  # (layers, 2, batch, P)
+    initial_c: FloatArray  # (layers, 2, batch, C)
+
+
+class Backend(Protocol):
+    """An open bundle on one device. Both computations may run in many threads at once.
+
+    They raise BackendError, or DeviceMemoryError when a smaller batch may still work.
+    """
+
+    name: str  # as the caller may ask for it, e.g. "onnxruntime-cpu"
+    precision: str
+
+    def encode_words(self, char_ids: NDArray[np.int32]) -> FloatArray:
+        """(words, max_characters) ids, at least one word -> (words, P)."""
+
+    def run_bilm(
+        self, inputs: BiLmInputs, outputs: Sequence[str], *, half: bool = False
+    ) -> dict[str, NDArray[np.floating[Any]]]:
+        """A batch of at least one sentence and one token -> the outputs asked for, by name.
+
+        half: the caller wants float16, so vectors may come as such; states are float32.
+        """
+
+    def close(self) -> None:
+        """Give back what the backend holds; no computation is running or follows."""
+
+
+def choose_precision(bundle: Bundle, precision: str, *, preferred: Sequence[str]) -> str:
+    """The precision asked for, or for "auto" the first of `preferred` that the bundle holds.
+
+    Raises BundleError if it does not hold the one asked for.
+    """
+    held = bundle.precisions
+    wanted = preferred if precision == "auto" else (precision,)
+    for name in wanted:
+        if name in held:
+            return name
+    raise BundleError(
+        f"{bundle.path} holds {', '.join(held) or 'no graphs'}, not {' or '.join(wanted)}",
+        hint=f"export with --precision {wanted[0]}",
+    )

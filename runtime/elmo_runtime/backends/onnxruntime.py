@@ -1,0 +1,257 @@
+"""ONNX Runtime on CPU and CUDA. Strict: what a session really runs on is read from the session."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.metadata
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elmo_runtime.backends.base import (
+    BackendOptions,
+    BiLmInputs,
+    FloatArray,
+    choose_precision,
+)
+from elmo_runtime.backends.trimming import trimming_is_exact
+from elmo_runtime.bundle import Bundle, Graph
+from elmo_runtime.characters import trim
+from elmo_runtime.errors import (
+    BackendError,
+    BackendUnavailableError,
+    BundleError,
+    BundleVersionError,
+    DeviceMemoryError,
+)
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+CPU_FORMS, CUDA_FORMS = ("packed", "padded"), ("padded",)
+# A convolution holds 180 kB a word at full size, so words are encoded a bounded number at a time.
+WORDS_PER_CALL = 256
+HEAVY = frozenset({"Conv", "Gemm", "MatMul", "Scan", "Loop"})
+_MEMORY = re.compile(r"out of memory|failed to allocate|bad_alloc|ALLOC_FAILED", re.IGNORECASE)
+_SMALLER = "use a smaller token_budget"
+_CUDA_OPTIONS = {
+    "use_tf32": "0",  # on by default, and rounds products to 10 bits
+    "cudnn_conv_algo_search": "HEURISTIC",  # the default times every algorithm at each new shape
+    "arena_extend_strategy": "kSameAsRequested",
+}
+
+
+class OnnxRuntimeBackend:
+    """The two graphs of a bundle as sessions on one execution provider."""
+
+    def __init__(
+        self, bundle: Bundle, precision: str, provider: str, options: BackendOptions
+    ) -> None:
+        forms = CPU_FORMS if provider == CPU else CUDA_FORMS
+        self.name = "onnxruntime-cpu" if provider == CPU else "onnxruntime-cuda"
+        self.precision = precision
+        self._widest_filter = max(width for width, _ in bundle.config.filters)
+        self._encoder = _open(bundle, "token_encoder", CPU_FORMS, precision, provider, options)
+        self._bilm = _open(bundle, "bilm", forms, precision, provider, options)
+        self._trims = provider == CPU and trimming_is_exact(self._encode, bundle.config)
+
+    def encode_words(self, char_ids: NDArray[np.int32]) -> FloatArray:
+        """(words, max_characters) ids, at least one word -> (words, P)."""
+        groups = [
+            char_ids[start : start + WORDS_PER_CALL]
+            for start in range(0, len(char_ids), WORDS_PER_CALL)
+        ]
+        if self._trims:
+            groups = [trim(group, self._widest_filter) for group in groups]
+        return np.concatenate([self._encode(group) for group in groups])
+
+    def run_bilm(
+        self, inputs: BiLmInputs, outputs: Sequence[str], *, half: bool = False
+    ) -> dict[str, NDArray[np.floating[Any]]]:
+        """A batch -> the outputs asked for; vectors are float32, also where half would do."""
+        return self._bilm.run(vars(inputs), outputs)
+
+    def close(self) -> None:
+        """Free the sessions: their weights, arenas and threads."""
+        del self._encoder, self._bilm
+
+    def _encode(self, char_ids: NDArray[np.int32]) -> FloatArray:
+        return self._encoder.run({"char_ids": char_ids}, ["word_vectors"])["word_vectors"]
+
+
+class _Session:
+    """An InferenceSession whose errors are ours and whose outputs are copied only if asked for."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def run(
+        self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
+    ) -> dict[str, FloatArray]:
+        """Arrays by name -> the outputs asked for, on the host."""
+        with _translated_errors():
+            binding = self._session.io_binding()
+            contiguous = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+            for name, array in contiguous.items():
+                binding.bind_cpu_input(name, array)
+            for name in outputs:
+                binding.bind_output(name, "cpu")
+            self._session.run_with_iobinding(binding)
+            return dict(zip(outputs, binding.copy_outputs_to_cpu(), strict=True))
+
+
+def cuda_is_installed() -> bool:
+    """Whether the user has an onnxruntime made for GPUs, whatever became of it."""
+    if _has_distribution("onnxruntime-gpu"):
+        return True
+    with contextlib.suppress(BackendUnavailableError):
+        return CUDA in _import_onnxruntime().get_available_providers()
+    return False
+
+
+def open_cpu(bundle: Bundle, precision: str, options: BackendOptions) -> OnnxRuntimeBackend:
+    """Raises BackendUnavailableError if onnxruntime is missing or cannot open the graphs."""
+    _import_onnxruntime()
+    chosen = choose_precision(bundle, precision, preferred=("fp32", "fp16", "int8"))
+    return OnnxRuntimeBackend(bundle, chosen, CPU, options)
+
+
+def open_cuda(bundle: Bundle, precision: str, options: BackendOptions) -> OnnxRuntimeBackend:
+    """Raises BackendUnavailableError unless the sessions really run on CUDA."""
+    onnxruntime = _import_onnxruntime()
+    if CUDA not in onnxruntime.get_available_providers():
+        raise _no_cuda_provider()
+    with contextlib.redirect_stdout(io.StringIO()):  # it reports what it cannot find by print
+        onnxruntime.preload_dlls()
+    chosen = choose_precision(bundle, precision, preferred=("fp16", "fp32"))
+    return OnnxRuntimeBackend(bundle, chosen, CUDA, options)
+
+
+def _import_onnxruntime() -> ModuleType:
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"onnxruntime cannot be imported: {error}",
+            hint='pip install "elmo-deploy[cpu]", or elmo-deploy[gpu] for NVIDIA GPUs',
+        ) from error
+
+
+def _no_cuda_provider() -> BackendUnavailableError:
+    if _has_distribution("onnxruntime") and _has_distribution("onnxruntime-gpu"):
+        return BackendUnavailableError(
+            "onnxruntime and onnxruntime-gpu are both installed, and the one without CUDA wins",
+            hint="pip uninstall -y onnxruntime onnxruntime-gpu; pip install onnxruntime-gpu",
+        )
+    return BackendUnavailableError(
+        "this onnxruntime has no CUDA provider", hint='pip install "elmo-deploy[gpu]"'
+    )
+
+
+def _has_distribution(name: str) -> bool:
+    try:
+        importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _open(
+    bundle: Bundle,
+    part: str,
+    forms: Sequence[str],
+    precision: str,
+    provider: str,
+    options: BackendOptions,
+) -> _Session:
+    graph = bundle.graph(part, precision, forms=forms)
+    if graph is None:
+        raise BundleError(
+            f"{bundle.path} holds no {part} graph of precision {precision} and form"
+            f" {' or '.join(forms)}",
+            hint="export the checkpoint anew",
+        )
+    session = _create_session(bundle.path / graph.file, provider, options)
+    if (found := session.get_providers()[0]) != provider:
+        raise BackendUnavailableError(
+            f"{provider} was asked for, but the session runs on {found}",
+            hint='check the driver with nvidia-smi, and pip install "elmo-deploy[gpu]"',
+        )
+    _check_placement(session, provider)
+    _check_interface(session, graph)
+    return _Session(session)
+
+
+def _create_session(path: Path, provider: str, options: BackendOptions) -> Any:
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3  # errors: the warnings are about graph clean-ups
+    settings.intra_op_num_threads = options.threads or 0
+    settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spinning)))
+    if provider == CUDA:
+        settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    provider_options = [_CUDA_OPTIONS if provider == CUDA else {}]
+    try:
+        with _translated_errors():
+            return onnxruntime.InferenceSession(
+                path, settings, [provider], provider_options, enable_fallback=0
+            )
+    except BackendError as error:
+        raise BackendUnavailableError(
+            f"onnxruntime {onnxruntime.__version__} cannot open {path.name}: {error.what}",
+            hint="update onnxruntime, or export the bundle anew",
+        ) from error
+
+
+def _check_placement(session: Any, provider: str) -> None:
+    """Refuse a session on CUDA that left a heavy operator to the CPU.
+
+    session.disable_cpu_ep_fallback would refuse every graph of ours: ONNX Runtime keeps the
+    arithmetic on shapes on the CPU on purpose, and that option does not tell it from the rest.
+    """
+    if provider == CPU or not hasattr(session, "get_provider_graph_assignment_info"):
+        return
+    for subgraph in session.get_provider_graph_assignment_info():
+        left = {node.op_type for node in subgraph.get_nodes()} & HEAVY
+        if subgraph.ep_name == CPU and left:
+            raise BackendUnavailableError(
+                f"onnxruntime runs {', '.join(sorted(left))} on the CPU in place of {provider}",
+                hint="update onnxruntime-gpu",
+            )
+
+
+def _check_interface(session: Any, graph: Graph) -> None:
+    found = {value.name for value in (*session.get_inputs(), *session.get_outputs())}
+    listed = {tensor.name for tensor in (*graph.inputs, *graph.outputs)}
+    if found != listed:
+        raise BundleVersionError(
+            f"{graph.file}: {', '.join(sorted(found ^ listed))} is in the graph or in the manifest"
+            " alone",
+            hint="export the bundle anew",
+        )
+
+
+@contextlib.contextmanager
+def _translated_errors() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise DeviceMemoryError("onnxruntime found no memory", hint=_SMALLER) from error
+    except _their_errors() as error:
+        text = " ".join(str(error).split())
+        if _MEMORY.search(text):
+            raise DeviceMemoryError(text, hint=_SMALLER) from error
+        raise BackendError(text) from error
+
+
+def _their_errors() -> tuple[type[Exception], ...]:
+    """The classes that onnxruntime raises; they have no base of their own."""
+    state = vars(importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state"))
+    own = (value for value in state.values() if isinstance(value, type))
+    return RuntimeError, ValueError, *(kind for kind in own if issubclass(kind, Exception))

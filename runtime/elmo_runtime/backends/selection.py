@@ -1,0 +1,93 @@
+"""Which backend serves a bundle: the best that runs here, or exactly the one that was named."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from elmo_runtime.backends import onnxruntime
+from elmo_runtime.backends.base import Backend, BackendOptions
+from elmo_runtime.bundle import Bundle
+from elmo_runtime.errors import (
+    BackendError,
+    BackendFallbackWarning,
+    BackendUnavailableError,
+    ElmoDeployError,
+    EngineError,
+    InputError,
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A backend that may be there.
+
+    is_installed: whether the user put its library here, so that its failure deserves a warning.
+    open: raises BackendUnavailableError, BackendError or EngineError when it cannot run.
+    """
+
+    name: str
+    is_installed: Callable[[], bool]
+    open: Callable[[Bundle, str, BackendOptions], Backend]
+
+
+CANDIDATES: tuple[Candidate, ...] = (  # the best first
+    Candidate("onnxruntime-cuda", onnxruntime.cuda_is_installed, onnxruntime.open_cuda),
+    Candidate("onnxruntime-cpu", lambda: True, onnxruntime.open_cpu),
+)
+
+
+def open_backend(
+    bundle: Bundle,
+    *,
+    backend: str = "auto",
+    precision: str = "auto",
+    options: BackendOptions,
+    candidates: Sequence[Candidate] = CANDIDATES,
+) -> Backend:
+    """The backend of this name, or for "auto" the first that opens.
+
+    "auto" gives one BackendFallbackWarning when a better one is installed but fails, none when
+    nothing better is installed. Raises BackendUnavailableError; InputError for a name unknown.
+    """
+    by_name = {candidate.name: candidate for candidate in candidates}
+    if backend == "auto":
+        return _open_first(bundle, precision, options, candidates)
+    if backend not in by_name:
+        raise InputError(
+            f"backend {backend!r} does not exist", hint=f"use auto, {', '.join(by_name)}"
+        )
+    try:
+        return by_name[backend].open(bundle, precision, options)
+    except BackendError as error:  # it is there, but fails from the start
+        raise BackendUnavailableError(f"{backend}: {error.what}", hint=error.hint) from error
+
+
+def _open_first(
+    bundle: Bundle, precision: str, options: BackendOptions, candidates: Sequence[Candidate]
+) -> Backend:
+    failures: list[tuple[str, ElmoDeployError]] = []
+    for candidate in candidates:
+        if not candidate.is_installed():
+            continue
+        try:
+            backend = candidate.open(bundle, precision, options)
+        except (BackendUnavailableError, BackendError, EngineError) as error:
+            failures.append((candidate.name, error))
+            continue
+        if failures:
+            _warn(backend.name, failures)
+        return backend
+    reasons = "; ".join(f"{name}: {error.what}" for name, error in failures)
+    hint = failures[-1][1].hint if failures else ""
+    raise BackendUnavailableError(f"no backend can run: {reasons}", hint=hint)
+
+
+def _warn(used: str, failures: Sequence[tuple[str, ElmoDeployError]]) -> None:
+    reasons = ". ".join(f"{name} fails: {error}" for name, error in failures)
+    warnings.warn(
+        f"{used} is used. {reasons}",
+        BackendFallbackWarning,
+        stacklevel=5,  # warn, _open_first, open_backend, Embedder.load: the line that called load
+    )

@@ -1,0 +1,52 @@
+"""Sentences -> batches of like length, none larger than the token budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elmo_runtime.characters import MARKS
+from elmo_runtime.word_vectors import Word
+
+BEGIN, END = MARKS  # <S> and </S> are computed like tokens
+
+
+def batches(
+    rows: NDArray[np.intp], lengths: NDArray[np.int32], *, token_budget: int
+) -> Iterator[NDArray[np.intp]]:
+    """Yield the rows in groups, the longest sentences first.
+
+    A group of n sentences, the longest of m tokens, has n * (m + 2) <= token_budget, or n = 1.
+    Sentences of equal length keep their order.
+    """
+    order = rows[np.argsort(-lengths[rows], kind="stable")]
+    start = 0
+    while start < len(order):
+        marked_length = int(lengths[order[start]]) + len(MARKS)
+        count = max(1, token_budget // marked_length)
+        yield order[start : start + count]
+        start += count
+
+
+@dataclass(frozen=True)
+class IndexedWords:
+    """A batch as its distinct words and, for every place, which one stands there."""
+
+    words: Sequence[Word]
+    word_index: NDArray[np.int32]  # (batch, length + 2), 0 past each </S>; length is at least 1
+    lengths: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, sentences: Sequence[Sequence[Word]]) -> IndexedWords:
+        """Put the sentence marks around each sentence and number the words as they come."""
+        lengths = np.array([len(sentence) for sentence in sentences], np.int32)
+        # Length 1 at least: no graph is ever given a batch without a place for a token.
+        word_index = np.zeros((len(sentences), max(lengths.max(), 1) + len(MARKS)), np.int32)
+        number: dict[Word, int] = {}
+        for row, sentence in zip(word_index, sentences, strict=True):
+            marked = (BEGIN, *sentence, END)
+            row[: len(marked)] = [number.setdefault(word, len(number)) for word in marked]
+        return cls(list(number), word_index, lengths)

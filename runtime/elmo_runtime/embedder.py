@@ -1,0 +1,281 @@
+"""Embedder: an open bundle that turns sentences into vectors."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from elmo_runtime.backends.base import Backend, BackendOptions
+from elmo_runtime.backends.selection import open_backend
+from elmo_runtime.bundle import Bundle
+from elmo_runtime.characters import MARKS, checked_char_ids, lengths_of, token_lists
+from elmo_runtime.config import ElmoConfig
+from elmo_runtime.errors import InputError
+from elmo_runtime.lifecycle import Lifecycle
+from elmo_runtime.outputs import Embeddings, Output
+from elmo_runtime.pipeline import Pipeline, Stats
+from elmo_runtime.request import Mix, Mixes, Request
+from elmo_runtime.self_check import check_golden, golden_char_ids
+from elmo_runtime.state import POLICIES, State, checked_state, read_warm
+from elmo_runtime.word_vectors import Word
+
+TOKEN_BUDGET = 2048
+CACHE_WORDS = 32_768  # 64 MB at P = 512, and most of the running words of any text
+STREAM_BATCHES = 8  # a stream reads that many full batches ahead, to sort them by length
+
+Sentences = Iterable[str | Sequence[str]]  # texts, split at spaces, or lists of tokens
+
+
+class Embedder:
+    """ELMo vectors from a bundle; `Embedder.load` opens one. Serves any number of threads.
+
+    >>> with Embedder.load("bundle") as elmo:  # doctest: +SKIP
+    ...     out = elmo.embed(["the cat is on the mat", "dogs are in the fog"])
+    ...     out["elmo"][0].shape
+    (6, 1024)
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        backend: Backend,
+        *,
+        state: str = "zero",
+        token_budget: int = TOKEN_BUDGET,
+        max_sentence_tokens: int | None = None,
+        cache_words: int = CACHE_WORDS,
+    ) -> None:
+        if state not in POLICIES:
+            raise InputError(f"state is {state!r}", hint=f"use one of {', '.join(POLICIES)}")
+        _check_count("token_budget", token_budget, least=1)
+        _check_count("cache_words", cache_words, least=0)
+        if max_sentence_tokens is not None:
+            _check_count("max_sentence_tokens", max_sentence_tokens, least=1)
+        self._bundle, self._config = bundle, bundle.config
+        self._max_sentence_tokens = max_sentence_tokens
+        self._pipeline = Pipeline(
+            backend, bundle.config, token_budget=token_budget, cache_words=cache_words
+        )
+        self._token_budget = token_budget
+        self._start = read_warm(bundle) if state == "warm" else State.zeros(self._config, 1)
+        self._carries = state == "carry"
+        self._carried = State.zeros(self._config, 0)
+        self._carry_lock = threading.Lock()
+        self._lifecycle = Lifecycle(f"the embedder of {bundle.path}")
+
+    @classmethod
+    def load(
+        cls,
+        bundle: str | Path,
+        *,
+        backend: str = "auto",
+        precision: str = "auto",
+        state: str = "zero",
+        threads: int | None = None,
+        spinning: bool = True,
+        token_budget: int = TOKEN_BUDGET,
+        max_sentence_tokens: int | None = None,
+        cache_words: int = CACHE_WORDS,
+        self_check: bool = True,
+    ) -> Self:
+        """Check every file of the bundle, open the graphs, compare the golden sentences.
+
+        backend: "auto" takes the best that runs here, with one BackendFallbackWarning if an
+        installed one fails; a name takes that one or raises BackendUnavailableError. precision:
+        "auto" is fp32 on the CPU, and on a GPU fp16 if the bundle holds it. state: what the LSTMs
+        start from: "zero", "warm" (stored in the bundle) or "carry" (row b continues row b of
+        the last call). threads, spinning: of the CPU. token_budget: most tokens of one batch,
+        padding and sentence marks counted. Raises BundleError, VerificationError.
+        """
+        if threads is not None:
+            _check_count("threads", threads, least=1)
+        opened = Bundle.open(Path(bundle))
+        engine = open_backend(
+            opened,
+            backend=backend,
+            precision=precision,
+            options=BackendOptions(threads=threads, spinning=spinning),
+        )
+        try:
+            if self_check:
+                cls(opened, engine).check_golden_sentences()
+            return cls(
+                opened,
+                engine,
+                state=state,
+                token_budget=token_budget,
+                max_sentence_tokens=max_sentence_tokens,
+                cache_words=cache_words,
+            )
+        except BaseException:
+            engine.close()
+            raise
+
+    @property
+    def backend(self) -> str:
+        """The backend in use: "tensorrt", "onnxruntime-cuda" or "onnxruntime-cpu"."""
+        return self._pipeline.backend.name
+
+    @property
+    def precision(self) -> str:
+        """The precision of the graphs in use: "fp32", "fp16" or "int8"."""
+        return self._pipeline.backend.precision
+
+    @property
+    def config(self) -> ElmoConfig:
+        """The ELMo in the bundle."""
+        return self._config
+
+    def embed(
+        self,
+        sentences: Sentences,
+        *,
+        outputs: Iterable[str] = ("elmo",),
+        mix_weights: Sequence[float] | None = None,
+        gamma: float = 1.0,
+        mixes: Mapping[str, Mix] | None = None,
+        state: State | None = None,
+        dtype: DTypeLike = "float32",
+    ) -> Embeddings:
+        """Texts or lists of tokens -> their vectors, in the same order.
+
+        mix_weights (layers + 1, before the softmax) and gamma make the layer mix of `elmo` and
+        `default`; `mixes={"ner": (weights, gamma), ...}` gives several in one pass. `state` is
+        where row b starts, and `out.state` where it ended. Raises InputError.
+        """
+        mix = Mixes.of(self._config, mix_weights=mix_weights, gamma=gamma, mixes=mixes)
+        request = Request.of(self._config, outputs=outputs, mixes=mix, dtype=dtype)
+        return self._embed(list(token_lists(sentences)), request, state)
+
+    def embed_char_ids(
+        self,
+        char_ids: NDArray[np.integer[Any]],
+        *,
+        outputs: Iterable[str] = ("elmo",),
+        mix_weights: Sequence[float] | None = None,
+        gamma: float = 1.0,
+        mixes: Mapping[str, Mix] | None = None,
+        state: State | None = None,
+        dtype: DTypeLike = "float32",
+    ) -> Embeddings:
+        """Shifted ids (batch, length, max_characters), 0 past each sentence -> their vectors.
+
+        The ids of `batch_to_ids` in AllenNLP. Raises InputError naming the first wrong cell.
+        """
+        mix = Mixes.of(self._config, mix_weights=mix_weights, gamma=gamma, mixes=mixes)
+        request = Request.of(self._config, outputs=outputs, mixes=mix, dtype=dtype)
+        ids = checked_char_ids(char_ids, max_characters=self._config.max_characters_per_token)
+        words: list[list[Word]] = [
+            [row.tobytes() for row in sentence[:length]]
+            for sentence, length in zip(ids, lengths_of(ids), strict=True)
+        ]
+        return self._embed(words, request, state)
+
+    def embed_stream(
+        self,
+        sentences: Sentences,
+        *,
+        outputs: Iterable[str] = ("elmo",),
+        mix_weights: Sequence[float] | None = None,
+        gamma: float = 1.0,
+        mixes: Mapping[str, Mix] | None = None,
+        dtype: DTypeLike = "float32",
+    ) -> Iterator[Embeddings]:
+        """Yield each sentence as Embeddings of its own, in order, in bounded memory.
+
+        Some batches are read ahead, so that sentences of like length can be computed together.
+        Raises InputError under state="carry": a stream has no rows that could be continued.
+        """
+        if self._carries:
+            raise InputError('state="carry" needs rows', hint="call embed batch by batch")
+        mix = Mixes.of(self._config, mix_weights=mix_weights, gamma=gamma, mixes=mixes)
+        request = Request.of(self._config, outputs=outputs, mixes=mix, dtype=dtype)
+        windows = _windows(token_lists(sentences), STREAM_BATCHES * self._token_budget)
+        return (one for window in windows for one in self._embed(window, request, None).each())
+
+    def reset_state(self) -> None:
+        """Forget what state="carry" has carried; the next call starts from zero."""
+        with self._carry_lock:
+            self._carried = State.zeros(self._config, 0)
+
+    def stats(self) -> Stats:
+        """Counts since the bundle was loaded."""
+        return self._pipeline.stats()
+
+    def check_golden_sentences(self) -> None:
+        """Compare the backend with the golden sentences. Raises VerificationError."""
+        outputs = (Output.WORD_EMB, *self._config.layer_names, Output.ELMO, Output.DEFAULT)
+        out = self.embed_char_ids(golden_char_ids(self._bundle), outputs=outputs)
+        check_golden(self._bundle, out, backend=self.backend, precision=self.precision)
+
+    def close(self) -> None:
+        """Wait for running calls, then free the backend. A second close does nothing."""
+        if self._lifecycle.close():
+            self._pipeline.backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _embed(
+        self, sentences: Sequence[Sequence[Word]], request: Request, state: State | None
+    ) -> Embeddings:
+        self._refuse_long(sentences)
+        with self._lifecycle.running():
+            if state is not None:
+                return self._continue(sentences, request, checked_state(state, self._config))
+            if not self._carries:
+                return self._pipeline.compute(sentences, request, start=self._start)
+            with self._carry_lock:  # calls that carry follow one another
+                out = self._continue(sentences, request, self._carried)
+                self._carried = out.state or self._carried
+                return out
+
+    def _continue(
+        self, sentences: Sequence[Sequence[Word]], request: Request, state: State
+    ) -> Embeddings:
+        out = self._pipeline.continue_from(sentences, request, start=state.first(len(sentences)))
+        return replace(out, state=state.followed_by(out.state) if out.state else None)
+
+    def _refuse_long(self, sentences: Sequence[Sequence[Word]]) -> None:
+        if self._max_sentence_tokens is None:
+            return
+        for number, sentence in enumerate(sentences):
+            if len(sentence) > self._max_sentence_tokens:
+                raise InputError(
+                    f"sentence {number} has {len(sentence)} tokens,"
+                    f" at most {self._max_sentence_tokens} are taken"
+                )
+
+
+def _windows(sentences: Iterable[list[str]], budget: int) -> Iterator[list[list[str]]]:
+    """Yield sentences in lists of about `budget` tokens, their marks counted."""
+    window: list[list[str]] = []
+    size = 0
+    for sentence in sentences:
+        window.append(sentence)
+        size += len(sentence) + len(MARKS)
+        if size >= budget:
+            yield window
+            window, size = [], 0
+    if window:
+        yield window
+
+
+def _check_count(name: str, value: object, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{name} is {value!r}, must be an integer of at least {least}")

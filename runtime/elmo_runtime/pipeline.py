@@ -1,0 +1,143 @@
+"""Words -> batches -> backend -> vectors of each sentence; it knows no texts and no policies."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elmo_runtime.backends.base import Backend, BiLmInputs
+from elmo_runtime.batching import IndexedWords, batches
+from elmo_runtime.characters import char_ids
+from elmo_runtime.config import ElmoConfig
+from elmo_runtime.errors import DeviceMemoryError
+from elmo_runtime.outputs import Embeddings, FloatArray, Output
+from elmo_runtime.ragged import Ragged
+from elmo_runtime.request import Request
+from elmo_runtime.state import State
+from elmo_runtime.word_vectors import Word, WordVectors
+
+FINAL_STATES = ("final_h", "final_c")
+Sentences = Sequence[Sequence[Word]]
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stats:
+    """What was computed since the bundle was loaded."""
+
+    sentences: int = 0  # those that reached the backend; one of no tokens needs none
+    tokens: int = 0
+    batches: int = 0
+    word_hits: int = 0  # distinct words of a batch whose vector was known
+    word_misses: int = 0
+    cached_words: int = 0
+
+
+class Pipeline:
+    """One backend, a cache of word vectors before it, and counts. Safe for many threads."""
+
+    def __init__(
+        self, backend: Backend, config: ElmoConfig, *, token_budget: int, cache_words: int
+    ) -> None:
+        self.backend = backend
+        self._config, self._token_budget = config, token_budget
+        self._word_vectors = WordVectors(
+            self._encode, width=config.projection_dim, capacity=cache_words
+        )
+        self._counts = Stats()
+        self._lock = threading.Lock()
+
+    def compute(self, sentences: Sentences, request: Request, *, start: State) -> Embeddings:
+        """Every sentence from the same state, a single row; where it ends is not kept."""
+        ragged, lengths = self._ragged(sentences, request)
+        names = request.graph_outputs(self._config)
+        # A sentence of no tokens has no vectors, so the backend need not see it.
+        for group in batches(np.flatnonzero(lengths), lengths, token_budget=self._token_budget):
+            rows_of_start = start.take(np.zeros(len(group), np.intp))
+            for rows, computed in self._run(sentences, group, request, names, rows_of_start):
+                ragged.add(rows, computed)
+        return ragged.finish(None)
+
+    def continue_from(self, sentences: Sentences, request: Request, *, start: State) -> Embeddings:
+        """Sentence b from row b of a state with as many rows; `.state` is where each one ended."""
+        ragged, lengths = self._ragged(sentences, request)
+        names = (*request.graph_outputs(self._config), *FINAL_STATES)
+        final = State(start.h.copy(), start.c.copy())
+        # Also one of no tokens: its two sentence marks move the state.
+        for group in batches(np.arange(len(lengths)), lengths, token_budget=self._token_budget):
+            for rows, computed in self._run(sentences, group, request, names, start.take(group)):
+                ragged.add(rows, computed)
+                final.h[:, :, rows], final.c[:, :, rows] = (computed[name] for name in FINAL_STATES)
+        return ragged.finish(final)
+
+    def stats(self) -> Stats:
+        """A snapshot."""
+        words = self._word_vectors.stats()
+        with self._lock:
+            return replace(
+                self._counts,
+                word_hits=words.hits,
+                word_misses=words.misses,
+                cached_words=words.words,
+            )
+
+    def _ragged(self, sentences: Sentences, request: Request) -> tuple[Ragged, NDArray[np.int32]]:
+        lengths = np.array([len(sentence) for sentence in sentences], np.int32)
+        return Ragged(request, self._config, lengths), lengths
+
+    def _run(
+        self, sentences: Sentences, rows: Rows, request: Request, names: Sequence[str], start: State
+    ) -> Iterator[tuple[Rows, dict[str, FloatArray]]]:
+        """Yield a batch and its outputs; in halves, as often as need be, where memory lacks."""
+        batch = IndexedWords.of([sentences[row] for row in rows])
+        try:
+            yield rows, self._run_batch(batch, request, names, start)
+        except DeviceMemoryError:
+            if len(rows) == 1:
+                raise
+            for half in np.array_split(np.arange(len(rows)), 2):
+                yield from self._run(sentences, rows[half], request, names, start.take(half))
+
+    def _run_batch(
+        self, batch: IndexedWords, request: Request, names: Sequence[str], start: State
+    ) -> dict[str, FloatArray]:
+        vectors = self._word_vectors.of(batch.words)
+        computed: dict[str, FloatArray] = {}
+        if names:
+            inputs = BiLmInputs(
+                word_vectors=vectors,
+                word_index=batch.word_index,
+                lengths=batch.lengths,
+                mix_weights=request.mixes.weights,
+                gamma=request.mixes.gamma,
+                initial_h=start.h,
+                initial_c=start.c,
+            )
+            computed |= self.backend.run_bilm(inputs, names, half=request.dtype == np.float16)
+        if {Output.WORD_EMB, Output.LAYERS} & set(request.outputs):
+            computed[Output.WORD_EMB] = vectors[batch.word_index[:, 1:-1]]
+        self._count(batch)
+        return computed
+
+    def _encode(self, words: Sequence[Word]) -> NDArray[np.float32]:
+        """Words -> (words, P); a word is a token, or the ids that a caller gave for one."""
+        tokens = [word if isinstance(word, str) else "" for word in words]
+        ids = char_ids(tokens, max_characters=self._config.max_characters_per_token)
+        for row, word in zip(ids, words, strict=True):
+            if isinstance(word, bytes):
+                row[:] = np.frombuffer(word, np.int32)
+        return self.backend.encode_words(ids)
+
+    def _count(self, batch: IndexedWords) -> None:
+        with self._lock:
+            counts = self._counts
+            self._counts = replace(
+                counts,
+                sentences=counts.sentences + len(batch.lengths),
+                tokens=counts.tokens + int(batch.lengths.sum()),
+                batches=counts.batches + 1,
+            )

@@ -1,0 +1,101 @@
+"""Where the LSTMs stand between calls: zero | warm | carry | an explicit State.
+
+bilm-tf and AllenNLP let row b of a batch continue row b of the batch before; here that is the
+policy "carry", and a fixed start is the default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elmo_runtime.bundle import Bundle
+from elmo_runtime.config import ElmoConfig
+from elmo_runtime.errors import BundleError, BundleVersionError, InputError
+
+POLICIES = ("zero", "warm", "carry")
+WARM_STATE = "state/warm.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """h (layers, 2, rows, P) and c (layers, 2, rows, C), float32; axis 1 is forward, backward."""
+
+    h: NDArray[np.float32]
+    c: NDArray[np.float32]
+
+    @classmethod
+    def zeros(cls, config: ElmoConfig, rows: int) -> State:
+        """The state of `rows` sentences before which nothing was read."""
+        shape = (config.n_layers, 2, rows)
+        return cls(
+            np.zeros((*shape, config.projection_dim), np.float32),
+            np.zeros((*shape, config.lstm_dim), np.float32),
+        )
+
+    @property
+    def rows(self) -> int:
+        """The number of sentences that it belongs to."""
+        return int(self.h.shape[2])
+
+    def first(self, rows: int) -> State:
+        """The first `rows` rows; where there are fewer, zero rows follow."""
+        missing = max(rows - self.rows, 0)
+        padding = ((0, 0), (0, 0), (0, missing), (0, 0))
+        return State(np.pad(self.h[:, :, :rows], padding), np.pad(self.c[:, :, :rows], padding))
+
+    def take(self, rows: NDArray[np.intp]) -> State:
+        """The chosen rows, in this order."""
+        return State(*(np.ascontiguousarray(part[:, :, rows]) for part in (self.h, self.c)))
+
+    def followed_by(self, state: State) -> State:
+        """`state` for the first rows; the rows that it does not reach are kept."""
+        return State(
+            np.concatenate([state.h, self.h[:, :, state.rows :]], axis=2),
+            np.concatenate([state.c, self.c[:, :, state.rows :]], axis=2),
+        )
+
+
+def checked_state(state: object, config: ElmoConfig) -> State:
+    """The state of a caller. Raises InputError if no call with this config could have given it."""
+    if not isinstance(state, State):
+        raise InputError(
+            f"state is a {type(state).__name__}",
+            hint="hand in `out.state` of an earlier call or State.zeros(embedder.config, rows)",
+        )
+    rows = state.h.shape[2:3] if isinstance(state.h, np.ndarray) else ()
+    for name, array, width in (
+        ("h", state.h, config.projection_dim),
+        ("c", state.c, config.lstm_dim),
+    ):
+        if not isinstance(array, np.ndarray) or array.dtype != np.float32:
+            raise InputError(f"state.{name} must be a float32 array")
+        if array.shape != (config.n_layers, 2, *rows, width):
+            raise InputError(
+                f"state.{name} has shape {array.shape},"
+                f" must be ({config.n_layers}, 2, rows, {width})"
+            )
+        if not np.isfinite(array).all():
+            raise InputError(f"state.{name} holds a value that is not finite")
+    return state
+
+
+def read_warm(bundle: Bundle) -> State:
+    """The fixed state (one row) that the export stored in the bundle.
+
+    Raises BundleError if it holds none, BundleVersionError if it has other shapes.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = bundle.path / WARM_STATE
+    if not path.is_file():
+        raise BundleError(f"{path} does not exist", hint='use state="zero" or export anew')
+    try:
+        tensors = load_file(path)
+        state = State(tensors["h"][:, :, None], tensors["c"][:, :, None])
+        return checked_state(state, bundle.config)
+    except (SafetensorError, KeyError, IndexError, InputError) as error:
+        raise BundleVersionError(f"{path} is no warm state: {error}", hint="export anew") from error
