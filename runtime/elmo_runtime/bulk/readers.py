@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, cast
 
 from elmo_runtime.bulk.records import BadRecord, Record
 from elmo_runtime.bulk.sources import Source
+from elmo_runtime.characters import split
 from elmo_runtime.errors import BackendUnavailableError, InputError
 
 MAX_LINE_BYTES = 16 << 20
@@ -74,11 +75,6 @@ class Corpus:
         return _read_lines(source, stream, parse, self._fields)
 
 
-def tokens_of(text: str) -> tuple[str, ...]:
-    """Split on spaces, empty pieces dropped, as TF Hub's `default` signature does."""
-    return tuple(piece for piece in text.split(" ") if piece)
-
-
 def _open(source: Source, stack: ExitStack) -> BinaryIO:
     if source.path is None:
         return sys.stdin.buffer
@@ -131,7 +127,7 @@ def _record(where: str, line: bytes, parse: Any, fields: Fields) -> Record | Bad
 
 
 def _parse_text(text: str, where: str, fields: Fields) -> tuple[str, tuple[str, ...]]:
-    return where, tokens_of(text)
+    return where, tuple(split(text))
 
 
 def _parse_json(text: str, where: str, fields: Fields) -> tuple[str, tuple[str, ...]]:
@@ -154,7 +150,7 @@ def _identity(value: object, field: str) -> str:
 
 def _sentence(value: object, field: str) -> tuple[str, ...]:
     if isinstance(value, str):
-        return tokens_of(_encodable(value))
+        return tuple(split(_encodable(value)))
     if isinstance(value, list) and all(isinstance(token, str) for token in value):
         return tuple(_encodable(token) for token in value)
     raise ValueError(f"{field!r} is {type(value).__name__}, must be a string or a list of strings")
