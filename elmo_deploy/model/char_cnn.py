@@ -50,10 +50,7 @@ class CharCnn(nn.Module):
     def forward(self, char_ids: Tensor) -> Tensor:
         """(..., characters) shifted ids in 0..261 -> (..., P) token vectors."""
         words = char_ids.flatten(end_dim=-2)  # (words, characters)
-        x = self.convolve(self.embed(words))  # (words, F)
-        for highway in self.highways:
-            x = highway(x)
-        vectors: Tensor = self.projection(x)
+        vectors = self.project(self.convolve(self.embed(words)))
         return vectors.view(*char_ids.shape[:-1], vectors.shape[-1])
 
     def embed(self, char_ids: Tensor) -> Tensor:
@@ -66,6 +63,13 @@ class CharCnn(nn.Module):
         maxima = [convolution(x).amax(dim=-1) for convolution in self.convolutions]
         # relu and tanh are monotonic: the activation of the maximum is the maximum of activations.
         return self.activation(torch.cat(maxima, dim=-1))
+
+    def project(self, features: Tensor) -> Tensor:
+        """(words, F) -> (words, P), through the highways."""
+        for highway in self.highways:
+            features = highway(features)
+        vectors: Tensor = self.projection(features)
+        return vectors
 
     def reset_parameters(self, generator: torch.Generator) -> None:
         """The paper's initialisation."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from elmo_deploy.model.lstm_autograd import Clips, run_window
 from elmo_runtime.config import ElmoConfig
 
 
@@ -42,17 +43,18 @@ class ProjectedLstm(nn.Module):
 
         Where mask (batch, length) is False the output is 0 and the state stands still.
         """
-        products = inputs @ self.input_weight + self.bias  # one product for all steps
-        outputs = []
-        for step, product in enumerate(products.unbind(dim=1)):
-            following = self.step(product, state)
-            state = following if mask is None else choose(mask[:, step, None], following, state)
-            outputs.append(state.h)
-        hidden = torch.stack(outputs, dim=1)
-        return (hidden if mask is None else hidden * mask.unsqueeze(-1)), state
+        steps = None if mask is None else mask.t().unsqueeze(-1)
+        outputs, h, c = run_window(
+            inputs.transpose(0, 1).to(state.c.dtype),
+            (state.h, state.c),
+            (self.input_weight, self.recurrent_weight, self.bias, self.projection_weight),
+            mask=steps,
+            clips=Clips(self.cell_clip, self.proj_clip),
+        )
+        return outputs.transpose(0, 1), LstmState(h, c)
 
     def step(self, product: Tensor, state: LstmState) -> LstmState:
-        """One time step; product (batch, 4C) is x Wx + b."""
+        """One time step; product (batch, 4C) is x Wx + b. This defines what `forward` computes."""
         i, g, f, o = (product + state.h @ self.recurrent_weight).chunk(4, dim=-1)
         c = torch.sigmoid(f + 1.0) * state.c + torch.sigmoid(i) * torch.tanh(g)
         c = clip(c, self.cell_clip)
@@ -67,13 +69,6 @@ class ProjectedLstm(nn.Module):
         nn.init.uniform_(self.recurrent_weight, -bound, bound, generator)
         nn.init.xavier_uniform_(self.projection_weight, generator=generator)
         nn.init.zeros_(self.bias)
-
-
-def choose(real: Tensor, following: LstmState, state: LstmState) -> LstmState:
-    """The following state where real (batch, 1) is True, the present one elsewhere."""
-    return LstmState(
-        torch.where(real, following.h, state.h), torch.where(real, following.c, state.c)
-    )
 
 
 def clip(x: Tensor, limit: float | None) -> Tensor:

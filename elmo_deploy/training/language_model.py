@@ -1,0 +1,97 @@
+"""The biLM as a language model: words in, cross-entropy of the words that follow out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from elmo_deploy.model.bilm import BiLm
+from elmo_deploy.model.char_cnn import CharCnn
+from elmo_deploy.model.lstm import LstmState
+from elmo_deploy.training.softmax import Softmax
+from elmo_export.checkpoint import SOFTMAX, Checkpoint
+from elmo_runtime.config import ElmoConfig
+
+
+class Hidden(NamedTuple):
+    """Top outputs (2, rows, steps, P), forward and backward, and where the LSTMs stand."""
+
+    vectors: Tensor
+    state: LstmState  # (layers, 2, rows, P) and (layers, 2, rows, C)
+
+
+class LanguageModel(nn.Module):
+    """Character CNN, two LSTM stacks and a softmax; tensors are named as in a checkpoint."""
+
+    def __init__(self, config: ElmoConfig, vocabulary_size: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.config = config
+        self.char_cnn = CharCnn(config)
+        self.bilm = BiLm(config, dropout)
+        self.softmax = Softmax(vocabulary_size, config.projection_dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, words: Sequence[Tensor], positions: Tensor, state: LstmState) -> Hidden:
+        """Groups of distinct words, positions (2, rows, steps) into them -> Hidden."""
+        tokens = F.embedding(positions, self.word_vectors(words))
+        tops, finals = [], []
+        for direction, stack in enumerate((self.bilm.forward_stack, self.bilm.backward_stack)):
+            begin = LstmState(state.h[:, direction], state.c[:, direction])
+            outputs, final = stack(tokens[direction], begin)
+            tops.append(self.dropout(outputs[-1]))
+            finals.append(final)
+        h, c = (torch.stack(part, dim=1) for part in zip(*finals, strict=True))
+        return Hidden(torch.stack(tops), LstmState(h, c))
+
+    def word_vectors(self, words: Sequence[Tensor]) -> Tensor:
+        """Groups of (n, width) character ids -> (all n, P), in the order of the groups."""
+        cnn = self.char_cnn
+        return cnn.project(torch.cat([cnn.convolve(cnn.embed(group)) for group in words]))
+
+    def zero_state(self, n_rows: int) -> LstmState:
+        """The state of rows that have read nothing."""
+        return self.bilm.zero_state(self.softmax.weight.new_zeros(n_rows))
+
+    def reset_parameters(self, generator: torch.Generator) -> None:
+        """The paper's initialisation, the same for the same generator state."""
+        self.char_cnn.reset_parameters(generator)
+        for stack in (self.bilm.forward_stack, self.bilm.backward_stack):
+            for layer in stack.layers:
+                layer.reset_parameters(generator)
+        self.softmax.reset_parameters(generator)
+
+    @torch.no_grad()
+    def load_checkpoint(self, checkpoint: Checkpoint, *, with_softmax: bool) -> bool:
+        """Take over the weights; returns whether those of the softmax were among them."""
+        takes_softmax = with_softmax and all(name in checkpoint.tensors for name in SOFTMAX)
+        for name, parameter in self.named_parameters():
+            if takes_softmax or name not in SOFTMAX:
+                parameter.copy_(torch.tensor(checkpoint.tensors[name]))
+        return takes_softmax
+
+    def to_checkpoint(
+        self, vocabulary: Sequence[str], *, provenance: Mapping[str, str]
+    ) -> Checkpoint:
+        """The weights as they stand, softmax and vocabulary included."""
+        return Checkpoint(
+            config=self.config,
+            tensors={name: _array(p) for name, p in self.named_parameters()},
+            vocabulary=tuple(vocabulary),
+            provenance=provenance,
+        )
+
+
+def detached(state: LstmState) -> LstmState:
+    """The same state, cut from the graph: no gradient crosses the edge of a window."""
+    return LstmState(state.h.detach(), state.c.detach())
+
+
+def _array(parameter: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = parameter.detach().float().cpu().numpy().copy()
+    return array

@@ -1,0 +1,204 @@
+"""What a training run is at one moment: weights, optimizer, text position, LSTM states, sums.
+
+It computes gradients and can be saved and restored; the loop itself is in `train.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from elmo_deploy.model.lstm import LstmState
+from elmo_deploy.training.corpus import TrainingStreams, Window
+from elmo_deploy.training.distributed import Processes, merge_rows
+from elmo_deploy.training.journal import Metrics
+from elmo_deploy.training.language_model import Hidden, LanguageModel, detached
+from elmo_deploy.training.lexicon import Batch, Lexicon
+from elmo_deploy.training.optimizer import Gradients, make_optimizer
+from elmo_deploy.training.options import TrainingOptions
+from elmo_deploy.training.precision import LossScale, products_in
+from elmo_deploy.training.randomness import Purpose, numbers_for, torch_seed
+from elmo_deploy.training.resume import SavedState
+from elmo_deploy.training.softmax import RowGradient, SampledSoftmax, draw_negatives
+from elmo_deploy.training.vocabulary import Vocabulary
+
+
+class Learner:
+    """Learns from windows; `step` counts the updates."""
+
+    def __init__(
+        self,
+        options: TrainingOptions,
+        *,
+        model: LanguageModel,
+        shards: Sequence[Path],
+        vocabulary: Vocabulary,
+        processes: Processes,
+    ) -> None:
+        self.model = model
+        self.optimizer = make_optimizer(options, dict(model.named_parameters()))
+        self.loss_scale = LossScale.start(options.precision)
+        self.step = 0
+        self._options = options
+        self._shards = shards
+        self._lexicon = Lexicon(vocabulary, options.model)
+        self._processes = processes
+        self._rows = processes.rows(options.batch_size)
+        self._n_rows = options.batch_size * processes.count
+        self._streams = TrainingStreams(shards, n_rows=self._n_rows, seed=options.seed)
+        self._state = model.zero_state(options.batch_size)
+        self._device = model.softmax.weight.device
+        self._loss_sums = torch.zeros(2, dtype=torch.float64, device=self._device)
+        self._windows = 0  # behind the sums, since the last record
+        self._seconds_before = self._told_seconds = 0.0
+        self._clock = time.monotonic()
+
+    def gradients(self) -> Gradients:
+        """Read the next windows and return the gradients of their mean loss times unroll_steps."""
+        windows = self._options.accumulate_windows
+        factor = self._options.unroll_steps / windows
+        rows: dict[str, list[RowGradient]] = {}
+        for parameter in self.model.parameters():
+            parameter.grad = None
+        for window in range(windows):
+            counter = (self.step - 1) * windows + window
+            for name, gradient in self._learn_window(counter, factor).items():
+                rows.setdefault(name, []).append(gradient)
+        gradients: Gradients = {
+            name: p.grad for name, p in self.model.named_parameters() if p.grad is not None
+        }
+        gradients |= {name: _sum_rows(parts) for name, parts in rows.items()}
+        if self.loss_scale.value != 1.0:
+            for scaled in gradients.values():
+                values = scaled.values if isinstance(scaled, RowGradient) else scaled
+                values /= self.loss_scale.value
+        return gradients
+
+    def _learn_window(self, counter: int, factor: float) -> dict[str, RowGradient]:
+        """Forward and backward through one window; returns the gradients of the softmax rows."""
+        options = self._options
+        torch.manual_seed(torch_seed(Purpose.DROPOUT, options.seed, self._processes.rank, counter))
+        batch = self._next_batch()
+        softmax = self._sampled_softmax(batch, counter) if options.sample_softmax else None
+        with products_in(options.precision, self._device):
+            hidden = self.model(batch.words, batch.positions, self._state)
+            losses = self._losses(hidden, batch, softmax)
+        torch.autograd.backward(losses.mean() * (factor * self.loss_scale.value))
+        self._state = detached(hidden.state)
+        self._loss_sums += losses.detach()
+        self._windows += 1
+        return softmax.gradients() if softmax else {}
+
+    def _next_batch(self) -> Batch:
+        """The next window, of which this process takes its own rows."""
+        windows = self._streams.windows(self._options.unroll_steps)
+        forward, backward = (
+            Window(window.inputs[self._rows], window.targets[self._rows]) for window in windows
+        )
+        return self._lexicon.batch(forward, backward).to(self._device)
+
+    def _sampled_softmax(self, batch: Batch, counter: int) -> SampledSoftmax:
+        """The softmax against words drawn anew for each direction, the same in every process."""
+        n, size = self._options.n_negative_samples_batch, len(self.model.softmax.bias)
+        negatives = [
+            draw_negatives(
+                n, size, numbers_for(Purpose.NEGATIVES, self._options.seed, direction, counter)
+            )
+            for direction in range(2)
+        ]
+        return SampledSoftmax(self.model.softmax, batch.targets, negatives)
+
+    def _losses(self, hidden: Hidden, batch: Batch, softmax: SampledSoftmax | None) -> Tensor:
+        """(2,) mean cross-entropy of the forward and of the backward direction."""
+        losses = []
+        for direction in range(2):
+            vectors = hidden.vectors[direction].flatten(0, 1)
+            if softmax is not None:
+                loss = softmax.loss(vectors, direction)
+            else:
+                loss = self.model.softmax(vectors, batch.targets[direction].flatten())
+            losses.append(loss.mean())
+        return torch.stack(losses)
+
+    def metrics(self, *, learning_rate: float, gradient_norm: Tensor) -> Metrics:
+        """Means over the steps since the last call, over all processes."""
+        sums = self._processes.mean(self._loss_sums.clone())
+        forward, backward = (sums / self._windows).tolist()
+        seconds = self.seconds
+        tokens = self._windows * self._n_rows * self._options.unroll_steps
+        metrics = Metrics(
+            step=self.step,
+            loss=(forward + backward) / 2,
+            forward_loss=forward,
+            backward_loss=backward,
+            learning_rate=learning_rate,
+            gradient_norm=float(gradient_norm),
+            tokens_per_second=tokens / max(seconds - self._told_seconds, 1e-9),
+            seconds=seconds,
+        )
+        self._loss_sums.zero_()
+        self._windows, self._told_seconds = 0, seconds
+        return metrics
+
+    @property
+    def seconds(self) -> float:
+        """Time of training since the first step, pauses between runs not counted."""
+        return self._seconds_before + time.monotonic() - self._clock
+
+    def state(self) -> SavedState:
+        """Everything that the rest of the run depends on, of all processes."""
+        weights = {f"model.{name}": p.detach() for name, p in self.model.named_parameters()}
+        slots = {f"optimizer.{name}": slot for name, slot in self.optimizer.slots.items()}
+        carried = {
+            f"lstm.{name}": self._processes.join_rows(part, dim=2)
+            for name, part in self._state._asdict().items()
+        }
+        counters = {
+            "step": self.step,
+            "streams": self._streams.state(),
+            "loss sums": self._processes.mean(self._loss_sums.clone()).tolist(),
+            "windows": self._windows,
+            "seconds": self.seconds,
+            "told seconds": self._told_seconds,
+            "loss scale": asdict(self.loss_scale),
+        }
+        return SavedState(weights | slots | carried, counters)
+
+    @torch.no_grad()
+    def restore(self, saved: SavedState) -> None:
+        """Continue from `saved`, which a learner of the same options made."""
+        for name, parameter in self.model.named_parameters():
+            parameter.copy_(saved.tensors[f"model.{name}"])
+        for name, slot in self.optimizer.slots.items():
+            slot.copy_(saved.tensors[f"optimizer.{name}"])
+        self._state = LstmState(
+            saved.tensors["lstm.h"][:, :, self._rows].clone(),
+            saved.tensors["lstm.c"][:, :, self._rows].clone(),
+        )
+        counters = saved.counters
+        self.step = counters["step"]
+        self._streams = TrainingStreams(
+            self._shards,
+            n_rows=self._n_rows,
+            seed=self._options.seed,
+            state=counters["streams"],
+        )
+        self._loss_sums.copy_(torch.tensor(counters["loss sums"], dtype=torch.float64))
+        self._windows = counters["windows"]
+        self._seconds_before, self._clock = counters["seconds"], time.monotonic()
+        self._told_seconds = counters["told seconds"]
+        self.loss_scale = LossScale(**counters["loss scale"])
+
+
+def _sum_rows(parts: Sequence[RowGradient]) -> RowGradient:
+    """The gradients of several windows as one."""
+    if len(parts) == 1:
+        return parts[0]
+    return merge_rows(
+        torch.cat([part.rows for part in parts]), torch.cat([part.values for part in parts])
+    )

@@ -1,0 +1,115 @@
+"""TrainingOptions: how to train, read from the same `options.json` as the shape of the model.
+
+The names and the defaults are bilm-tf's; the keys it does not know come last.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from elmo_runtime.config import ElmoConfig
+from elmo_runtime.errors import ConfigError
+
+CHOICES = {
+    "optimizer": ("adagrad", "adamw"),
+    "decay": ("constant", "linear", "cosine", "inverse_sqrt"),
+    "precision": ("fp32", "bf16", "fp16"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """The recipe of Peters et al. 2018; every default is the paper's. None binds nothing."""
+
+    model: ElmoConfig
+    batch_size: int = 128  # rows of a batch, in each process
+    unroll_steps: int = 20  # tokens of a window; no gradient crosses its edge
+    n_epochs: int = 10
+    n_train_tokens: int | None = None  # tokens of one epoch; None: counted
+    n_tokens_vocab: int | None = None  # checked against the vocabulary; None: not checked
+    n_negative_samples_batch: int = 8192
+    sample_softmax: bool = True
+    dropout: float = 0.1
+    all_clip_norm_val: float | None = 10.0
+    learning_rate: float = 0.2
+    initial_accumulator: float = 1.0  # Adagrad's sum of squares before the first step
+    optimizer: str = "adagrad"
+    weight_decay: float = 0.0  # AdamW only
+    warmup_steps: int = 0  # the learning rate climbs linearly from 0
+    decay: str = "constant"  # what it does afterwards
+    precision: str = "fp32"  # of the matrix products; weights and cells stay in fp32
+    accumulate_windows: int = 1  # windows whose gradients are averaged into one step
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse values that mean nothing."""
+        for name in ("batch_size", "unroll_steps", "n_negative_samples_batch"):
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        self._require("n_epochs", self.n_epochs >= 1, "at least 1")
+        self._require("accumulate_windows", self.accumulate_windows >= 1, "at least 1")
+        self._require("warmup_steps", self.warmup_steps >= 0, "at least 0")
+        self._require("seed", self.seed >= 0, "at least 0")
+        self._require("dropout", 0 <= self.dropout < 1, "in [0, 1)")
+        self._require("learning_rate", self.learning_rate > 0, "above 0")
+        self._require("initial_accumulator", self.initial_accumulator > 0, "above 0")
+        self._require("weight_decay", self.weight_decay >= 0, "at least 0")
+        clip = self.all_clip_norm_val
+        self._require("all_clip_norm_val", clip is None or clip > 0, "above 0, or null")
+        for name, choices in CHOICES.items():
+            self._require(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
+
+    def _require(self, name: str, holds: bool, rule: str) -> None:
+        if not holds:
+            raise ConfigError(f"options: {name} is {getattr(self, name)!r}, must be {rule}")
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> TrainingOptions:
+        """Read the content of an `options.json`; keys it does not know are ignored.
+
+        Raises ConfigError naming the key that is missing, wrong or asks for what is not done here.
+        """
+        if options.get("share_embedding_softmax"):
+            raise ConfigError(
+                "options: share_embedding_softmax is true, but characters have no word embedding",
+                hint="leave it out; the original refuses it too",
+            )
+        if options.get("bidirectional", True) is not True:
+            raise ConfigError("options: bidirectional is false; an ELMo reads both ways")
+        hints = get_type_hints(cls)
+        values = {
+            field.name: _checked(field.name, options[field.name], hints[field.name])
+            for field in fields(cls)
+            if field.name in options and field.name != "model"
+        }
+        return cls(model=ElmoConfig.from_options(options), **values)
+
+    @classmethod
+    def read(cls, path: Path) -> TrainingOptions:
+        """Read an `options.json`. Raises ConfigError, one line."""
+        try:
+            options = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path} cannot be read as JSON: {error}") from error
+        if not isinstance(options, dict):
+            raise ConfigError(f"{path} holds {type(options).__name__}, must be an object")
+        return cls.from_options(options)
+
+    def to_options(self) -> dict[str, Any]:
+        """The same as a dict; `from_options` reads it back unchanged."""
+        recipe = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "model"}
+        return {"bidirectional": True, **self.model.to_options(), **recipe}
+
+
+def _checked(name: str, value: Any, kind: Any) -> Any:
+    """`value` if it is of `kind` (an int passes for a float); ConfigError otherwise."""
+    kinds = get_args(kind) or (kind,)
+    if type(value) in kinds:
+        return value
+    if float in kinds and type(value) is int:
+        return float(value)
+    names = " or ".join("null" if k is type(None) else k.__name__ for k in kinds)
+    raise ConfigError(f"options: {name} is {value!r}, must be {names}")

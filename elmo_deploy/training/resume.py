@@ -1,0 +1,97 @@
+"""The state of a training run on disk: written whole or not at all, read back bit by bit.
+
+`RUN/resume/step-00001000/` holds state.safetensors (weights, optimizer slots, carried LSTM states)
+and state.json (counters, positions in the text, digests). The last two are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from elmo_runtime.errors import CheckpointError
+from elmo_runtime.files import atomic_directory, sha256_of
+
+FOLDER, TENSORS, COUNTERS = "resume", "state.safetensors", "state.json"
+KEPT = 2
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """Everything that the rest of a run depends on."""
+
+    tensors: Mapping[str, Tensor]
+    counters: Mapping[str, Any]  # plain JSON
+
+
+def save_state(run: Path, step: int, saved: SavedState) -> None:
+    """Write the state of a step and remove all but the last two. A run has one writer."""
+    folder = run / FOLDER / f"step-{step:08d}"
+    with atomic_directory(folder) as scratch:
+        tensors = {name: tensor.contiguous() for name, tensor in saved.tensors.items()}
+        save_file(tensors, scratch / TENSORS)
+        content = {
+            "tensors sha256": sha256_of(scratch / TENSORS),
+            "counters sha256": _digest(saved.counters),
+            "counters": dict(saved.counters),
+        }
+        (scratch / COUNTERS).write_text(json.dumps(content, ensure_ascii=False), "utf-8")
+    debris = (run / FOLDER).glob(".step-*")  # what a kill in the middle of a write left
+    for old in (*saved_folders(run)[:-KEPT], *debris):
+        shutil.rmtree(old)
+
+
+def load_latest(run: Path, *, device: torch.device) -> SavedState | None:
+    """The newest whole state; None when nothing was saved. A corrupt one is named and skipped.
+
+    Raises CheckpointError when every saved state is corrupt.
+    """
+    folders = saved_folders(run)
+    for folder in reversed(folders):
+        try:
+            return _load(folder, device)
+        except CheckpointError as error:
+            logger.warning("%s; it is skipped for the one before it", error)
+    if folders:
+        raise CheckpointError(
+            f"no state in {run / FOLDER} is whole", hint="start again in another folder"
+        )
+    return None
+
+
+def saved_folders(run: Path) -> list[Path]:
+    """The saved states of a run, oldest first."""
+    return sorted((run / FOLDER).glob("step-*"))
+
+
+def _load(folder: Path, device: torch.device) -> SavedState:
+    try:
+        content = json.loads((folder / COUNTERS).read_text("utf-8"))
+        counters = content["counters"]
+        whole = (
+            content["counters sha256"] == _digest(counters)
+            and content["tensors sha256"] == sha256_of(folder / TENSORS)
+        )  # fmt: skip
+        if not whole:
+            raise CheckpointError(f"{folder} is corrupt: a digest differs")
+        return SavedState(load_file(folder / TENSORS, device=str(device)), counters)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise CheckpointError(f"{folder} is corrupt: {error}") from error
+
+
+def _digest(counters: Mapping[str, Any]) -> str:
+    text = json.dumps(counters, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

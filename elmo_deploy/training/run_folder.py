@@ -1,0 +1,101 @@
+"""The directory of a run: what it was started with, where it stands, what came out of it.
+
+options.json  resume/  metrics.jsonl  learning-curve.png  tensorboard/  checkpoint/
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from elmo_deploy.training.options import TrainingOptions
+from elmo_deploy.training.resume import SavedState, load_latest, save_state
+from elmo_deploy.training.vocabulary import Vocabulary
+from elmo_export.checkpoint import Checkpoint
+from elmo_runtime.errors import ConfigError, InputError
+from elmo_runtime.files import atomic_file
+
+CHECKPOINT, OPTIONS = "checkpoint", "options.json"
+MAY_CHANGE = ("n_epochs",)  # options that a resumed run may be given anew
+
+logger = logging.getLogger(__name__)
+
+
+class RunFolder:
+    """RUN/, bound to the options, texts and vocabulary of one run."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        options: TrainingOptions,
+        shards: Sequence[Path],
+        vocabulary: Vocabulary,
+    ) -> None:
+        self.path = path
+        self._options = options.to_options()
+        self._identity = {
+            "options": {k: v for k, v in self._options.items() if k not in MAY_CHANGE},
+            "shards": [[shard.name, shard.stat().st_size] for shard in shards],
+            "vocabulary": _digest(vocabulary.words),
+        }
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the trained model goes."""
+        return self.path / CHECKPOINT
+
+    def enter(self, *, resume: bool, device: torch.device) -> SavedState | None:
+        """The state to continue from; None at the start of a run.
+
+        Raises InputError when the folder is in use and `resume` is not set, and ConfigError when
+        it belongs to a run with other options, texts or another vocabulary.
+        """
+        if not resume and self.path.exists() and any(self.path.iterdir()):
+            raise InputError(
+                f"{self.path} is not empty", hint="continue its run with --resume, or name another"
+            )
+        saved = load_latest(self.path, device=device) if resume else None
+        if saved is not None:
+            self._require_same_run(saved)
+        elif resume:
+            logger.warning("%s holds no saved state: training starts at step 1", self.path)
+        return saved
+
+    def describe(self) -> None:
+        """Write the options that the run really uses."""
+        with atomic_file(self.path / OPTIONS) as scratch:
+            scratch.write_text(json.dumps(self._options, indent=2) + "\n", "utf-8")
+
+    def save(self, step: int, state: SavedState) -> None:
+        """Write the state of a step."""
+        counters = {**state.counters, "run": self._identity}
+        save_state(self.path, step, SavedState(state.tensors, counters))
+
+    def write_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Write the model as it stands."""
+        checkpoint.write(self.checkpoint)
+
+    def _require_same_run(self, saved: SavedState) -> None:
+        before = saved.counters["run"]
+        differing = [f"the {k}" for k in ("shards", "vocabulary") if before[k] != self._identity[k]]
+        options: dict[str, Any] = self._identity["options"]  # type: ignore[assignment]
+        for name in sorted({*before["options"], *options}):
+            old, new = before["options"].get(name), options.get(name)
+            if old != new:
+                differing.append(f"{name} (was {old!r}, now {new!r})")
+        if differing:
+            raise ConfigError(
+                f"{self.path} was started with other settings: {', '.join(differing)}",
+                hint="resume with the same ones, or start in another folder",
+            )
+
+
+def _digest(words: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(words).encode("utf-8")).hexdigest()

@@ -1,0 +1,195 @@
+"""The training loop: windows of text -> gradients -> weights, resumable at any moment."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from elmo_deploy.training.distributed import Processes
+from elmo_deploy.training.journal import CURVE, Journal, Metrics, draw_curve
+from elmo_deploy.training.language_model import LanguageModel
+from elmo_deploy.training.learner import Learner
+from elmo_deploy.training.optimizer import clip_to_global_norm, learning_rate_at
+from elmo_deploy.training.options import TrainingOptions
+from elmo_deploy.training.randomness import Purpose, torch_seed
+from elmo_deploy.training.run_folder import RunFolder
+from elmo_deploy.training.shards import read_all_sentences
+from elmo_deploy.training.signals import StopRequest
+from elmo_deploy.training.vocabulary import Vocabulary
+from elmo_export.checkpoint import Checkpoint
+from elmo_runtime.errors import ConfigError
+
+SAMPLE = 50_000  # sentences that show whether the vocabulary is sorted by frequency
+ASK_EVERY = 16  # steps between two agreements of several processes on whether to stop
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """Where a run ended, and the checkpoint it wrote."""
+
+    checkpoint: Path
+    step: int
+    total_steps: int
+    last: Metrics | None  # the last record of this process
+
+    @property
+    def finished(self) -> bool:
+        """Whether every step was taken; a signal may have ended the run before."""
+        return self.step == self.total_steps
+
+
+def train(
+    options: TrainingOptions,
+    *,
+    shards: Sequence[Path],
+    vocabulary: Vocabulary,
+    run: Path,
+    start: Checkpoint | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    save_every: int = 1000,
+    log_every: int = 100,
+    show: bool = False,
+) -> TrainingResult:
+    """Train on the sentences of `shards` and write RUN/checkpoint; `start` gives first weights.
+
+    With `resume` the run goes on where it was saved last, bit by bit on a CPU. SIGINT and SIGTERM
+    end it after the step they meet, saved. `show` draws a progress bar on stderr.
+    """
+    place = choose_device(device)
+    processes = Processes.join(place)
+    options = completed(options, shards, vocabulary)
+    total_steps = count_steps(options, processes.count)
+    folder = RunFolder(run, options=options, shards=shards, vocabulary=vocabulary)
+    saved = folder.enter(resume=resume, device=place)
+    model = make_model(options, vocabulary, start).to(place)
+    learner = Learner(
+        options, model=model, shards=shards, vocabulary=vocabulary, processes=processes
+    )
+    if saved is not None:
+        learner.restore(saved)
+    journal = None
+    if processes.rank == 0:
+        folder.describe()
+        journal = Journal(run, first_step=learner.step, total_steps=total_steps, show=show)
+    last: Metrics | None = None
+    with torch.random.fork_rng(), StopRequest() as stop, journal or contextlib.nullcontext():
+        while learner.step < total_steps and not must_stop(stop, learner.step, processes):
+            learner.step += 1
+            # 1. The learning rate of this step.
+            rate = learning_rate_at(learner.step, total_steps, options)
+            # 2. Forward and backward through the next windows.
+            gradients = learner.gradients()
+            # 3. The mean over all processes.
+            gradients = processes.average(gradients)
+            # 4. One norm for all gradients together.
+            norm = clip_to_global_norm(gradients, options.all_clip_norm_val)
+            # 5. The update.
+            if learner.loss_scale.accept(norm):
+                learner.optimizer.step(gradients, rate)
+            # 6. Tell.
+            if learner.step % log_every == 0 or learner.step == total_steps:
+                last = learner.metrics(learning_rate=rate, gradient_norm=norm)
+                if journal is not None:
+                    journal.record(last)
+            if journal is not None:
+                journal.advance(learner.step)
+            # 7. Save.
+            if learner.step % save_every == 0:
+                save(folder, learner, processes)
+    save(folder, learner, processes)
+    if journal is not None:
+        write_results(folder, learner, vocabulary, journal)
+    processes.leave()
+    return TrainingResult(folder.checkpoint, learner.step, total_steps, last)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is this process's own GPU where there is one, and the CPU otherwise."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda", dist.get_node_local_rank(fallback_rank=0))
+    return torch.device("cpu")
+
+
+def completed(
+    options: TrainingOptions, shards: Sequence[Path], vocabulary: Vocabulary
+) -> TrainingOptions:
+    """The options with what follows from the texts; refuses a vocabulary that does not fit."""
+    if options.n_tokens_vocab not in (None, len(vocabulary)):
+        raise ConfigError(
+            f"options: n_tokens_vocab is {options.n_tokens_vocab}, {vocabulary.source} has"
+            f" {len(vocabulary)} lines",
+            hint="correct it, or leave it out",
+        )
+    if options.sample_softmax:
+        vocabulary.require_frequency_order(islice(read_all_sentences(shards), SAMPLE))
+    n_tokens = options.n_train_tokens
+    if n_tokens is None:
+        n_tokens = sum(map(len, read_all_sentences(shards)))
+    return replace(options, n_train_tokens=n_tokens, n_tokens_vocab=len(vocabulary))
+
+
+def count_steps(options: TrainingOptions, n_processes: int) -> int:
+    """Updates of the whole run; what is left of an epoch behind its last full batch is not read."""
+    per_step = options.batch_size * options.unroll_steps * options.accumulate_windows * n_processes
+    total = options.n_epochs * ((options.n_train_tokens or 0) // per_step)
+    if total == 0:
+        raise ConfigError(
+            f"a step reads {per_step} tokens, an epoch has only {options.n_train_tokens}",
+            hint="lower batch_size or unroll_steps, or give more text",
+        )
+    return total
+
+
+def make_model(
+    options: TrainingOptions, vocabulary: Vocabulary, start: Checkpoint | None
+) -> LanguageModel:
+    """A model with the paper's initial weights, or those of `start` as far as they fit.
+
+    A softmax is taken over only with its own vocabulary. Raises ConfigError for another shape.
+    """
+    model = LanguageModel(options.model, len(vocabulary), dropout=options.dropout)
+    seed = torch_seed(Purpose.WEIGHTS, options.seed)
+    model.reset_parameters(torch.Generator().manual_seed(seed))
+    if start is None:
+        return model
+    if start.config != options.model:
+        raise ConfigError(f"the options describe {options.model}, the checkpoint is {start.config}")
+    keeps_softmax = start.vocabulary == vocabulary.words
+    if not model.load_checkpoint(start, with_softmax=keeps_softmax):
+        logger.warning("the softmax starts anew: the checkpoint has none for this vocabulary")
+    return model
+
+
+def must_stop(stop: StopRequest, step: int, processes: Processes) -> bool:
+    """Whether a signal asks to end; several processes agree on it every few steps."""
+    if processes.count == 1:
+        return stop.requested
+    return step % ASK_EVERY == 0 and processes.any(stop.requested)
+
+
+def save(folder: RunFolder, learner: Learner, processes: Processes) -> None:
+    """Write the state of the step; every process gives its part of it."""
+    state = learner.state()
+    if processes.rank == 0:
+        folder.save(learner.step, state)
+
+
+def write_results(
+    folder: RunFolder, learner: Learner, vocabulary: Vocabulary, journal: Journal
+) -> None:
+    """Write the checkpoint and the learning curve."""
+    provenance = {"trained by": "elmo-deploy train", "steps": str(learner.step)}
+    folder.write_checkpoint(learner.model.to_checkpoint(vocabulary.words, provenance=provenance))
+    draw_curve(journal.records, folder.path / CURVE)
