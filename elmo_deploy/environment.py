@@ -96,6 +96,9 @@ def try_onnxruntime(subject: str, provider: str, *, extra: str) -> Finding:
     install = f'pip install "elmo-deploy[{extra}]"'
 
     def attempt() -> str:
+        from elmo_runtime.backends.onnxruntime import refuse_telemetry
+
+        refuse_telemetry()
         import onnxruntime
 
         if provider not in onnxruntime.get_available_providers():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from elmo_runtime.backends.onnxruntime import refuse_telemetry
 from elmo_runtime.bundle import Graph
 from elmo_runtime.characters import BEGIN_SENTENCE, END_SENTENCE, mark_row
 from elmo_runtime.errors import BackendUnavailableError
@@ -48,6 +49,7 @@ def _distinct_words(char_ids: Array, lengths: Array) -> tuple[Array, Array]:
 
 
 def _open(path: Path) -> Any:
+    refuse_telemetry()
     try:
         import onnxruntime
     except ImportError as error:

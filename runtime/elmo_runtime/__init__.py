@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from elmo_runtime.bundle import Bundle
-from elmo_runtime.config import ElmoConfig
-from elmo_runtime.embedder import Embedder
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from elmo_runtime.errors import (
     ArtefactError,
     BackendError,
@@ -24,8 +24,13 @@ from elmo_runtime.errors import (
     VerificationError,
     WeightsError,
 )
-from elmo_runtime.outputs import Embeddings, Output
-from elmo_runtime.state import State
+
+if TYPE_CHECKING:
+    from elmo_runtime.bundle import Bundle
+    from elmo_runtime.config import ElmoConfig
+    from elmo_runtime.embedder import Embedder
+    from elmo_runtime.outputs import Embeddings, Output
+    from elmo_runtime.state import State
 
 __all__ = [
     "ArtefactError",
@@ -52,3 +57,23 @@ __all__ = [
     "VerificationError",
     "WeightsError",
 ]
+
+# Loaded at their first use, so that a command line which only prints its help needs no numpy.
+_MODULE_OF = {
+    "Bundle": "bundle",
+    "ElmoConfig": "config",
+    "Embedder": "embedder",
+    "Embeddings": "outputs",
+    "Output": "outputs",
+    "State": "state",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULE_OF})

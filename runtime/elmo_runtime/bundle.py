@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import BundleCorruptError, BundleError, BundleVersionError
 from elmo_runtime.files import sha256_of
+from elmo_runtime.interface import check_axes, check_opset
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -115,6 +116,7 @@ class Bundle:
         for graph in manifest.graphs:
             if graph.file not in listed:
                 raise BundleCorruptError(f"{path}: graph {graph.file!r} is not a listed file")
+            _check_graph(graph, manifest.config)
         return cls(path, manifest)
 
     def graph(self, part: str, precision: str, *, forms: Iterable[str]) -> Graph | None:
@@ -253,6 +255,14 @@ def _parse_graph(content: Mapping[str, Any]) -> Graph:
         inputs=tuple(_parse_tensor(tensor) for tensor in _typed(content, "inputs", list)),
         outputs=tuple(_parse_tensor(tensor) for tensor in _typed(content, "outputs", list)),
     )
+
+
+def _check_graph(graph: Graph, config: ElmoConfig) -> None:
+    """The joined graph is for other runtimes; nothing here opens it."""
+    check_opset(graph.file, graph.opset)
+    if graph.part != "joined":
+        for tensor in (*graph.inputs, *graph.outputs):
+            check_axes(graph.file, tensor.name, tensor.axes, config)
 
 
 def _parse_tensor(content: Mapping[str, Any]) -> Tensor:

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import importlib.metadata
 import io
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from elmo_runtime.backends.base import (
     choose_precision,
 )
 from elmo_runtime.backends.trimming import trimming_is_exact
-from elmo_runtime.bundle import Bundle, Graph
+from elmo_runtime.bundle import Bundle, Graph, Tensor
 from elmo_runtime.characters import trim
 from elmo_runtime.errors import (
     BackendError,
@@ -36,6 +37,7 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 CPU_FORMS, CUDA_FORMS = ("packed", "padded"), ("padded",)
 # A convolution holds 180 kB a word at full size, so words are encoded a bounded number at a time.
 WORDS_PER_CALL = 256
+_DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int32)": "int32"}
 HEAVY = frozenset({"Conv", "Gemm", "MatMul", "Scan", "Loop"})
 _MEMORY = re.compile(r"out of memory|failed to allocate|bad_alloc|ALLOC_FAILED", re.IGNORECASE)
 _SMALLER = "use a smaller token_budget"
@@ -110,20 +112,20 @@ def cuda_is_installed() -> bool:
     if _has_distribution("onnxruntime-gpu"):
         return True
     with contextlib.suppress(BackendUnavailableError):
-        return CUDA in _import_onnxruntime().get_available_providers()
+        return CUDA in import_onnxruntime().get_available_providers()
     return False
 
 
 def open_cpu(bundle: Bundle, precision: str, options: BackendOptions) -> OnnxRuntimeBackend:
     """Raises BackendUnavailableError if onnxruntime is missing or cannot open the graphs."""
-    _import_onnxruntime()
+    import_onnxruntime()
     chosen = choose_precision(bundle, precision, preferred=("fp32", "fp16", "int8"))
     return OnnxRuntimeBackend(bundle, chosen, CPU, options)
 
 
 def open_cuda(bundle: Bundle, precision: str, options: BackendOptions) -> OnnxRuntimeBackend:
     """Raises BackendUnavailableError unless the sessions really run on CUDA."""
-    onnxruntime = _import_onnxruntime()
+    onnxruntime = import_onnxruntime()
     if CUDA not in onnxruntime.get_available_providers():
         raise _no_cuda_provider()
     with contextlib.redirect_stdout(io.StringIO()):  # it reports what it cannot find by print
@@ -132,7 +134,18 @@ def open_cuda(bundle: Bundle, precision: str, options: BackendOptions) -> OnnxRu
     return OnnxRuntimeBackend(bundle, chosen, CUDA, options)
 
 
-def _import_onnxruntime() -> ModuleType:
+def refuse_telemetry() -> None:
+    """To be called before onnxruntime is imported, which reads the variable then.
+
+    Since 1.29 it reports its use to Microsoft unless told otherwise, and the thread that does so
+    makes a forked process hang at its exit (seen with 1.32).
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
+def import_onnxruntime() -> ModuleType:
+    """The library. Raises BackendUnavailableError if it is missing or broken."""
+    refuse_telemetry()
     try:
         return importlib.import_module("onnxruntime")
     except ImportError as error:
@@ -188,8 +201,7 @@ def _open(
 
 
 def _create_session(path: Path, provider: str, options: BackendOptions) -> Any:
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3  # errors: the warnings are about graph clean-ups
     settings.intra_op_num_threads = options.threads or 0
@@ -227,14 +239,29 @@ def _check_placement(session: Any, provider: str) -> None:
 
 
 def _check_interface(session: Any, graph: Graph) -> None:
-    found = {value.name for value in (*session.get_inputs(), *session.get_outputs())}
-    listed = {tensor.name for tensor in (*graph.inputs, *graph.outputs)}
+    """Refuse a graph whose inputs and outputs are not what the manifest says."""
+    found = {_described(value) for value in (*session.get_inputs(), *session.get_outputs())}
+    listed = {_listed(tensor) for tensor in (*graph.inputs, *graph.outputs)}
     if found != listed:
         raise BundleVersionError(
-            f"{graph.file}: {', '.join(sorted(found ^ listed))} is in the graph or in the manifest"
-            " alone",
+            f"{graph.file} has {sorted(found - listed)}, the manifest says {sorted(listed - found)}",
             hint="export the bundle anew",
         )
+
+
+def _described(value: Any) -> tuple[str, str, str]:
+    """Name, dtype and axes of an input or output of a session."""
+    kind = _DTYPES.get(value.type, value.type)
+    return value.name, kind, _axes(value.shape)
+
+
+def _listed(tensor: Tensor) -> tuple[str, str, str]:
+    return tensor.name, tensor.dtype, _axes(tensor.axes)
+
+
+def _axes(axes: Sequence[int | str | None]) -> str:
+    """The fixed sizes; how a free axis is called does not matter."""
+    return " x ".join(str(axis) if isinstance(axis, int) else "n" for axis in axes)
 
 
 @contextlib.contextmanager
