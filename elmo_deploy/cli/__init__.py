@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -21,7 +22,15 @@ from elmo_deploy.cli.failures import report_failure
 # Verb -> module of this package; the module's function of the same name is the command.
 VERBS = {
     "import": "import_",
+    "vocabulary": "vocabulary",
+    "train": "train",
+    "evaluate": "evaluate",
+    "export": "export",
+    "build-engine": "build_engine",
+    "verify": "verify",
     "inspect": "inspect",
+    "benchmark": "benchmark",
+    "embed": "embed",
     "doctor": "doctor",
 }
 
@@ -77,6 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code; `--debug` may stand anywhere."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
+    warnings.showwarning = _show_warning
     try:
         app([word for word in words if word != "--debug"], prog_name="elmo-deploy")
     except SystemExit:
@@ -86,6 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if debug:
             traceback.print_exception(error)
         raise SystemExit(report_failure(error)) from None
+
+
+def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _flush_or_silence() -> None:

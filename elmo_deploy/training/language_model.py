@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from elmo_deploy.model.bilm import BiLm
 from elmo_deploy.model.char_cnn import CharCnn
-from elmo_deploy.model.lstm import LstmState
+from elmo_deploy.model.lstm import LstmState, ProjectedLstm
 from elmo_deploy.training.softmax import Softmax
 from elmo_export.checkpoint import SOFTMAX, Checkpoint
 from elmo_runtime.config import ElmoConfig
@@ -37,13 +37,22 @@ class LanguageModel(nn.Module):
         self.softmax = Softmax(vocabulary_size, config.projection_dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, words: Sequence[Tensor], positions: Tensor, state: LstmState) -> Hidden:
-        """Groups of distinct words, positions (2, rows, steps) into them -> Hidden."""
+    def forward(
+        self,
+        words: Sequence[Tensor],
+        positions: Tensor,
+        state: LstmState,
+        mask: Tensor | None = None,
+    ) -> Hidden:
+        """Groups of distinct words, positions (2, rows, steps) into them -> Hidden.
+
+        Where mask (rows, steps) is False there is no word in either direction.
+        """
         tokens = F.embedding(positions, self.word_vectors(words))
         tops, finals = [], []
         for direction, stack in enumerate((self.bilm.forward_stack, self.bilm.backward_stack)):
             begin = LstmState(state.h[:, direction], state.c[:, direction])
-            outputs, final = stack(tokens[direction], begin)
+            outputs, final = stack(tokens[direction], begin, mask)
             tops.append(self.dropout(outputs[-1]))
             finals.append(final)
         h, c = (torch.stack(part, dim=1) for part in zip(*finals, strict=True))
@@ -60,11 +69,9 @@ class LanguageModel(nn.Module):
 
     def reset_parameters(self, generator: torch.Generator) -> None:
         """The paper's initialisation, the same for the same generator state."""
-        self.char_cnn.reset_parameters(generator)
-        for stack in (self.bilm.forward_stack, self.bilm.backward_stack):
-            for layer in stack.layers:
-                layer.reset_parameters(generator)
-        self.softmax.reset_parameters(generator)
+        for part in self.modules():
+            if isinstance(part, CharCnn | ProjectedLstm | Softmax):
+                part.reset_parameters(generator)
 
     @torch.no_grad()
     def load_checkpoint(self, checkpoint: Checkpoint, *, with_softmax: bool) -> bool:

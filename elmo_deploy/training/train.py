@@ -10,8 +10,8 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 
+from elmo_deploy.training.devices import choose_device
 from elmo_deploy.training.distributed import Processes
 from elmo_deploy.training.journal import CURVE, Journal, Metrics, draw_curve
 from elmo_deploy.training.language_model import LanguageModel
@@ -39,7 +39,8 @@ class TrainingResult:
     checkpoint: Path
     step: int
     total_steps: int
-    last: Metrics | None  # the last record of this process
+    last: Metrics | None  # the last record of this call
+    rank: int = 0  # of the process; only 0 wrote anything
 
     @property
     def finished(self) -> bool:
@@ -110,16 +111,7 @@ def train(
     if journal is not None:
         write_results(folder, learner, vocabulary, journal)
     processes.leave()
-    return TrainingResult(folder.checkpoint, learner.step, total_steps, last)
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` is this process's own GPU where there is one, and the CPU otherwise."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda", dist.get_node_local_rank(fallback_rank=0))
-    return torch.device("cpu")
+    return TrainingResult(folder.checkpoint, learner.step, total_steps, last, processes.rank)
 
 
 def completed(

@@ -1,0 +1,134 @@
+"""`elmo-deploy train`: text -> a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from elmo_deploy.training import TrainingOptions, Vocabulary
+    from elmo_export.checkpoint import Checkpoint
+
+
+def train(
+    text: Annotated[
+        list[str],
+        typer.Option("--train", help="Files or a quoted pattern; plain or .gz; may be repeated."),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The directory of the run.", show_default=False)
+    ],
+    vocab: Annotated[
+        Path | None, typer.Option(help="vocab.txt[.gz]. [default: that of --from]")
+    ] = None,
+    options: Annotated[
+        Path | None, typer.Option(help="options.json. [default: the paper's recipe for --from]")
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="CHECKPOINT", help="Fine-tune these weights."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in --out where it was saved last.")
+    ] = False,
+    epochs: Annotated[int | None, typer.Option(help="Replaces n_epochs.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Replaces batch_size.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Replaces learning_rate.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adagrad or adamw.")] = None,
+    warmup_steps: Annotated[int | None, typer.Option(help="Steps of linear warm-up.")] = None,
+    decay: Annotated[
+        str | None, typer.Option(help="constant, linear, cosine or inverse_sqrt.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of the matrix products: fp32, bf16 or fp16.")
+    ] = None,
+    accumulate_windows: Annotated[
+        int | None, typer.Option(help="Windows averaged into one step.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random choice.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    save_every: Annotated[int, typer.Option(min=1, help="Steps between two saved states.")] = 1000,
+    log_every: Annotated[int, typer.Option(min=1, help="Steps between two records.")] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Train the biLM by the paper's recipe; Ctrl-C saves and stops, --resume goes on.
+
+    Several GPUs: torchrun --nproc-per-node N --no-python elmo-deploy train ...
+    """
+    from dataclasses import asdict
+
+    from elmo_deploy.cli import terminal
+    from elmo_deploy.training import train as run_training
+    from elmo_deploy.training.shards import find_shards
+    from elmo_export.checkpoint import Checkpoint
+
+    changes = {
+        "n_epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "optimizer": optimizer,
+        "warmup_steps": warmup_steps,
+        "decay": decay,
+        "precision": precision,
+        "accumulate_windows": accumulate_windows,
+        "seed": seed,
+    }
+    weights = None if start is None else Checkpoint.read(start)
+    result = run_training(
+        _options(options, weights, {k: v for k, v in changes.items() if v is not None}),
+        shards=find_shards(text),
+        vocabulary=_vocabulary(vocab, weights),
+        run=out,
+        start=weights,
+        resume=resume,
+        device=device,
+        save_every=save_every,
+        log_every=log_every,
+        show=not as_json,
+    )
+    if result.rank > 0:
+        return
+    if as_json:
+        last = None if result.last is None else asdict(result.last)
+        terminal.print_json(
+            {"checkpoint": str(result.checkpoint), "step": result.step,
+             "total_steps": result.total_steps, "last": last}
+        )  # fmt: skip
+    elif result.finished:
+        terminal.stdout().print(f"trained: {result.checkpoint}")
+        terminal.stdout().print(
+            f"next: elmo-deploy evaluate {result.checkpoint} --text 'heldout/*'"
+        )
+    else:
+        terminal.stdout().print(f"stopped at step {result.step} of {result.total_steps}, saved")
+        terminal.stdout().print("next: the same command with --resume")
+
+
+def _options(
+    path: Path | None, start: Checkpoint | None, changes: dict[str, Any]
+) -> TrainingOptions:
+    from dataclasses import replace
+
+    from elmo_deploy.training import TrainingOptions
+    from elmo_runtime.errors import InputError
+
+    if path is not None:
+        return replace(TrainingOptions.read(path), **changes)
+    if start is not None:
+        return TrainingOptions(model=start.config, **changes)
+    raise InputError(
+        "neither --options nor --from is given", hint="one must give the model's shape"
+    )
+
+
+def _vocabulary(path: Path | None, start: Checkpoint | None) -> Vocabulary:
+    from elmo_deploy.training import Vocabulary
+    from elmo_runtime.errors import InputError
+
+    if path is not None:
+        return Vocabulary.read(path)
+    if start is not None and start.vocabulary is not None:
+        return Vocabulary(start.vocabulary, source="the checkpoint's vocab.txt")
+    raise InputError("no --vocab is given", hint="make one by: elmo-deploy vocabulary")

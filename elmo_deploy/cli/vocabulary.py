@@ -1,0 +1,29 @@
+"""`elmo-deploy vocabulary`: text -> vocab.txt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def vocabulary(
+    text: Annotated[list[str], typer.Argument(help="Files or quoted patterns; plain text or .gz.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The vocab.txt to write.", show_default=False)
+    ],
+    max_size: Annotated[
+        int | None, typer.Option(help="Lines of the file at most, the three marks among them.")
+    ] = None,
+    min_count: Annotated[int, typer.Option(help="Leave out words seen less often.")] = 1,
+) -> None:
+    """Count the tokens of a text and write <S>, </S>, <UNK> and the tokens by falling count."""
+    from elmo_deploy.cli import terminal
+    from elmo_deploy.training.shards import find_shards, read_all_sentences
+    from elmo_deploy.training.vocabulary import Vocabulary
+
+    sentences = read_all_sentences(find_shards(text))
+    counted = Vocabulary.count(sentences, max_size=max_size, min_count=min_count)
+    counted.write(out)
+    terminal.stdout().print(f"{len(counted):,} lines written to {out}")
