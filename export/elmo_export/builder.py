@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from elmo_runtime.errors import CheckpointError
+from elmo_runtime.interface import OPSET
 
-OPSET = 20
 IR_VERSION = 10
 MICROSOFT = "com.microsoft"  # ONNX Runtime's own operators; only int8 graphs use them
 PROTOBUF_LIMIT = 2**31 - 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 import onnx
 from onnx import helper
 
-from elmo_export.builder import OPSET
 from elmo_runtime.bundle import Graph, Tensor
+from elmo_runtime.interface import OPSET
 
 MEANINGS = {
     "char_ids": "shifted character ids 1..261 of each token, 0 past each sentence",

@@ -23,7 +23,7 @@ from elmo_runtime.backends.base import (
     choose_precision,
 )
 from elmo_runtime.backends.trimming import trimming_is_exact
-from elmo_runtime.bundle import Bundle, Graph, Tensor
+from elmo_runtime.bundle import MANIFEST, Bundle, Graph, Tensor
 from elmo_runtime.characters import trim
 from elmo_runtime.errors import (
     BackendError,
@@ -244,7 +244,7 @@ def _check_interface(session: Any, graph: Graph) -> None:
     listed = {_listed(tensor) for tensor in (*graph.inputs, *graph.outputs)}
     if found != listed:
         raise BundleVersionError(
-            f"{graph.file} has {sorted(found - listed)}, the manifest says {sorted(listed - found)}",
+            f"{graph.file} has {sorted(found - listed)}, {MANIFEST} {sorted(listed - found)}",
             hint="export the bundle anew",
         )
 

@@ -1,0 +1,127 @@
+"""Functions run in a process of their own, which may crash, hang or be killed.
+
+A server that has imported numpy, ONNX Runtime and pyarrow once forks each child, so that
+hundreds of them cost milliseconds each; the server itself never loads a bundle.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+PRELOADED = ["numpy", "onnxruntime", "pyarrow.parquet", "promise_kit.children"]
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a child ended. code: its exit code, or minus the signal; None: it hung."""
+
+    code: int | None
+    answer: Any  # what the function returned
+    error: str  # the traceback, where it raised
+
+    @property
+    def killed(self) -> bool:
+        """Whether SIGKILL ended it."""
+        return self.code == -signal.SIGKILL
+
+
+def run_child(
+    function: Callable[..., Any],
+    *arguments: Any,
+    timeout: float = 60,
+    kill_after: float | None = None,
+    kill_at: int | None = None,
+) -> Outcome:
+    """Call `function(*arguments)` in a child and wait at most `timeout` seconds.
+
+    kill_after: seconds until the parent sends SIGKILL. kill_at: the child kills itself right
+    before its n-th change of the file system (open for writing, rename, removal).
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    reader, writer = context.Pipe(duplex=False)
+    child = context.Process(target=_child, args=(writer, kill_at, function, arguments))
+    child.start()
+    writer.close()
+    if kill_after is not None:
+        child.join(kill_after)
+        child.kill()
+    answer, error = _answer(reader, timeout)
+    child.join(timeout)
+    code = child.exitcode
+    child.kill()
+    child.join()
+    child.close()
+    reader.close()
+    return Outcome(code, answer, error)
+
+
+def _answer(reader: Any, timeout: float) -> tuple[Any, str]:
+    try:
+        return reader.recv() if reader.poll(timeout) else (None, f"no answer in {timeout} s")
+    except (EOFError, ConnectionResetError):
+        return None, ""
+
+
+def _child(
+    writer: Any, kill_at: int | None, function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
+    if kill_at is not None:
+        kill_before_change(kill_at)
+    try:
+        writer.send((function(*arguments), ""))
+    except BaseException:
+        writer.send((None, traceback.format_exc()))
+        raise SystemExit(1) from None
+
+
+def kill_before_change(number: int) -> None:
+    """Let SIGKILL end this process right before its number-th change of the file system from 1."""
+    changes = 0
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal changes
+        if not is_change(event, arguments):
+            return
+        changes += 1
+        if changes == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+
+
+def is_change(event: str, arguments: tuple[Any, ...]) -> bool:
+    """Whether an audit event is a change of the file system."""
+    if event == "open":
+        return bool(arguments[2] & WRITES) and not str(arguments[0]).startswith("/dev/")
+    return event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink")
+
+
+def count_changes(function: Callable[..., Any], *arguments: Any) -> int:
+    """How many changes of the file system an undisturbed call makes; run it in a child."""
+    changes = 0
+
+    def watch(event: str, given: tuple[Any, ...]) -> None:
+        nonlocal changes
+        changes += is_change(event, given)
+
+    sys.addaudithook(watch)
+    function(*arguments)
+    return changes
+
+
+def hang(seconds: float) -> None:
+    """Sleep in a thread and wait for it: a child that does not come back."""
+    thread = threading.Thread(target=time.sleep, args=(seconds,))
+    thread.start()
+    thread.join()

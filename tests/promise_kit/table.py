@@ -1,0 +1,85 @@
+"""The report of a test run -> benchmarks/results/promises.json and the README's table.
+
+    python tests/promise_kit/table.py REPORT.xml     takes the figures of a run into both
+
+A test tells its figure by `record_property("promise", "C2: 200 kills, ...")`; a control by
+`record_property("control", "C2: the message that the planted fault gave")`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from promise_kit.promises import PROMISES
+
+REPOSITORY = Path(__file__).parents[2]
+FIGURES = REPOSITORY / "benchmarks" / "results" / "promises.json"
+README = REPOSITORY / "README.md"
+BEGIN, END = "<!-- promises: begin -->", "<!-- promises: end -->"
+
+Figures = dict[str, dict[str, Any]]  # promise id -> figure, controls, seconds
+
+
+def figures_of(report: Path) -> Figures:
+    """Collect what the tests of a JUnit report told. Raises ValueError if one of them failed."""
+    figures: Figures = {}
+    for case in ElementTree.parse(report).getroot().iter("testcase"):
+        told = [(p.get("name"), p.get("value")) for p in case.iter("property")]
+        for kind, value in told:
+            if kind not in ("promise", "control"):
+                continue
+            if case.find("failure") is not None or case.find("error") is not None:
+                raise ValueError(f"{case.get('name')} failed; figures are of passed runs only")
+            identity, _, text = str(value).partition(": ")
+            entry = figures.setdefault(identity, {"figure": [], "controls": [], "seconds": 0.0})
+            entry["figure" if kind == "promise" else "controls"].append(text)
+            entry["seconds"] = round(entry["seconds"] + float(case.get("time", 0)), 1)
+    return figures
+
+
+def render(figures: Mapping[str, Mapping[str, Any]]) -> str:
+    """The table as it stands in the README."""
+    rows = ["| id | promise | last run |", "| --- | --- | --- |"]
+    for promise in PROMISES:
+        entry = figures.get(promise.id, {"figure": ["not tested"]})
+        figure = "; ".join(entry["figure"])
+        if promise.gpu:
+            figure += f" ({promise.gpu}: not measured on a GPU)"
+        rows.append(f"| {promise.id} | {promise.text} | {figure} |")
+    return "\n".join(rows)
+
+
+def section(text: str) -> str:
+    """What stands between the markers of the README."""
+    _, begin, rest = text.partition(BEGIN)
+    inside, end, _ = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"README.md lacks the markers {BEGIN} and {END}")
+    return inside.strip()
+
+
+def replace_section(text: str, table: str) -> str:
+    """The README with this table between its markers."""
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+
+
+def main(report: str) -> None:
+    """Take the figures of a run into the committed file and the README."""
+    known: Figures = json.loads(FIGURES.read_text("utf-8")) if FIGURES.exists() else {}
+    known |= figures_of(Path(report))
+    ordered = {promise.id: known[promise.id] for promise in PROMISES if promise.id in known}
+    FIGURES.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    README.write_text(replace_section(README.read_text("utf-8"), render(ordered)), "utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
