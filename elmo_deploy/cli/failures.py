@@ -37,9 +37,12 @@ def report_failure(error: BaseException) -> int:
         _say("error", f"{type(error).__name__}: {error}")
         _say("hint", "this is unexpected; the same command with --debug shows the traceback")
         return UNEXPECTED
-    _say("error", known.what)
+    what, _, details = known.what.partition("\n")  # a failed verification brings its table
+    _say("error", what)
     if known.hint:
         _say("hint", known.hint)
+    if details:
+        print(details, file=sys.stderr)
     return known.exit_code
 
 
@@ -49,7 +52,7 @@ def as_ours(error: BaseException) -> ElmoDeployError | None:
         return error
     if isinstance(error, ModuleNotFoundError):
         return _missing_package(error)
-    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
+    if isinstance(error, OSError) and error.filename is not None:
         return ArtefactError(f"{error.filename}: {error.strerror}")
     if isinstance(error, UnicodeDecodeError):
         return InputError(f"the input is not UTF-8: {error.reason} at byte {error.start}")

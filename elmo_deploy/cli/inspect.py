@@ -16,7 +16,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what a bundle or a checkpoint holds; every digest of a bundle is checked."""
-    from elmo_deploy.cli import terminal
+    from elmo_deploy.cli import parity, terminal
 
     description = describe(path)
     if as_json:
@@ -28,10 +28,12 @@ def inspect(
     for title in ("model", "notes", "provenance"):
         if rows := list(description.get(title, {}).items()):
             console.print(terminal.table(title, ["what", "value"], rows))
-    for title in ("graphs", "engines", "files", "parity"):
+    for title in ("graphs", "engines", "files"):
         if rows := description.get(title, []):
-            cells = [[_readable(value) for value in row.values()] for row in rows]
+            cells = [list(row.values()) for row in rows]
             console.print(terminal.table(title, list(rows[0]), cells))
+    if rows := description.get("parity", []):
+        console.print(parity.table(rows))
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -117,7 +119,3 @@ def _engines(path: Path) -> list[dict[str, Any]]:
         }
         for folder in folders
     ]
-
-
-def _readable(value: object) -> object:
-    return f"{value:.3g}" if isinstance(value, float) else value

@@ -18,6 +18,9 @@ from typing import Any
 import pytest
 
 from elmo_deploy.cli import main
+from elmo_deploy.model.reference import reference
+from elmo_export import export_bundle
+from random_models import random_checkpoint, tiny_config
 
 # NVIDIA's cuda.pathfinder asks the system's linker where libdl is when it is imported.
 HARMLESS = ["/sbin/ldconfig", "-p"]
@@ -38,7 +41,7 @@ def watch(event: str, arguments: tuple[Any, ...]) -> None:
 def _is_stray_write(path: object, flags: int) -> bool:
     if not isinstance(path, str) or not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
         return False
-    expected = path.startswith((f"{allowed_folder}/", "/dev/")) or "__pycache__" in path
+    expected = f"{path}/".startswith((f"{allowed_folder}/", "/dev/")) or "__pycache__" in path
     return not expected
 
 
@@ -73,3 +76,27 @@ def run(capsys, monkeypatch, tmp_path) -> Run:
         return Answer(int(left.value.code or 0), out.out, out.err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def model(tiny_checkpoint, tmp_path_factory) -> Path:
+    """A checkpoint directory of 12,208 random weights."""
+    folder = tmp_path_factory.mktemp("model") / "checkpoint"
+    tiny_checkpoint.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def other_model(tmp_path_factory) -> Path:
+    """The same sizes, other weights."""
+    folder = tmp_path_factory.mktemp("model") / "other"
+    random_checkpoint(tiny_config(), seed=1).write(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle(tiny_checkpoint, tmp_path_factory) -> Path:
+    """The bundle of `model`, exported once."""
+    folder = tmp_path_factory.mktemp("bundle") / "bundle"
+    export_bundle(tiny_checkpoint, folder, reference=reference(tiny_checkpoint))
+    return folder

@@ -31,10 +31,21 @@ def fail_with(monkeypatch, error):
 
 @pytest.mark.parametrize(("kind", "code"), CODES)
 def test_each_error_of_ours_has_its_exit_code(run, monkeypatch, kind, code):
-    fail_with(monkeypatch, kind("what\nhappened", hint="what to do"))
+    fail_with(monkeypatch, kind("what  happened", hint="what to do"))
     answer = run("inspect")
     assert answer.code == code
     assert answer.stderr == "error: what happened\nhint: what to do\n"
+
+
+def test_the_table_of_a_failed_verification_stays_a_table(run, monkeypatch):
+    fail_with(monkeypatch, errors.VerificationError("2 outputs differ\nelmo  1e-2\ndefault  1e-3"))
+    assert run("verify").stderr == "error: 2 outputs differ\nelmo  1e-2\ndefault  1e-3\n"
+
+
+def test_a_file_that_cannot_be_written_is_named(run, monkeypatch):
+    fail_with(monkeypatch, PermissionError(13, "Permission denied", "/etc/vectors.npz"))
+    answer = run("embed")
+    assert (answer.code, answer.stderr) == (5, "error: /etc/vectors.npz: Permission denied\n")
 
 
 def test_an_unexpected_error_is_one_line_without_a_traceback(run, monkeypatch):

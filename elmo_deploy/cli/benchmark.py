@@ -1,0 +1,153 @@
+"""`elmo-deploy benchmark`: backends and precisions side by side, in one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from elmo_deploy.benchmarking.loads import Load
+    from elmo_deploy.benchmarking.results import Report
+    from elmo_deploy.benchmarking.run import Advance, Job
+
+
+def benchmark(
+    bundles: Annotated[list[Path], typer.Argument(help="One bundle or more.")],
+    system: Annotated[
+        list[str] | None,
+        typer.Option(help="What to measure; may be repeated. [default: everything that runs here]"),
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="What the others are compared with. [default: the first]")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Weights for the torch entries; random ones take the same time."),
+    ] = None,
+    batch: Annotated[list[int] | None, typer.Option(help="[default: 1, 8, 32]")] = None,
+    length: Annotated[list[int] | None, typer.Option(help="[default: 8, 25]")] = None,
+    ragged: Annotated[int, typer.Option(help="Sentences of a ragged batch; 0: none.")] = 32,
+    text: Annotated[
+        Path | None,
+        typer.Option(help="Sentences, one a line, tokens between spaces; else drawn at random."),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of a system.")] = None,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Turns of every system; six can tell a difference.")
+    ] = 7,
+    seconds: Annotated[float, typer.Option(help="Least duration of a turn.")] = 0.25,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="A folder for benchmark.json, .csv and .html."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Measure latency, throughput, memory and loading; systems take turns in one run.
+
+    With six rounds or more, differences within the spread are called no difference.
+    """
+    from elmo_deploy.benchmarking.results import as_mapping
+    from elmo_deploy.benchmarking.run import Settings
+    from elmo_deploy.benchmarking.run import benchmark as run
+    from elmo_deploy.cli.terminal import print_json
+
+    jobs = _jobs(bundles, system, checkpoint, threads)
+    loads = _loads(text, batch or [1, 8, 32], length or [8, 25], ragged)
+    with _progress() as advance:
+        report = run(
+            jobs,
+            loads,
+            settings=Settings(rounds=rounds, minimum=seconds),
+            baseline=baseline,
+            advance=advance,
+            context={
+                "bundles": [str(bundle) for bundle in bundles],
+                "torch weights": str(checkpoint) if checkpoint else "random",
+                "text": str(text) if text else "random words and lengths",
+                "threads": threads,
+            },
+        )
+    if out is not None:
+        _write(report, out)
+    if as_json:
+        print_json(as_mapping(report))
+    else:
+        _print(report, out)
+
+
+def _jobs(
+    bundles: Sequence[Path],
+    systems: Sequence[str] | None,
+    checkpoint: Path | None,
+    threads: int | None,
+) -> list[Job]:
+    """Every system on every bundle; the bundle is named where there are several."""
+    from elmo_deploy.benchmarking.run import Job
+    from elmo_deploy.benchmarking.subject import Subject
+    from elmo_deploy.benchmarking.systems import SYSTEMS
+    from elmo_runtime.errors import InputError
+
+    unknown = sorted(set(systems or ()) - set(SYSTEMS))
+    if unknown:
+        raise InputError(f"no system is called {unknown[0]!r}", hint=f"use {', '.join(SYSTEMS)}")
+    return [
+        Job(
+            name if len(bundles) == 1 else f"{bundle.name}: {name}",
+            name,
+            Subject(bundle, checkpoint, threads),
+        )
+        for bundle in bundles
+        for name in systems or SYSTEMS
+    ]
+
+
+def _loads(
+    text: Path | None, batches: Sequence[int], lengths: Sequence[int], ragged: int
+) -> list[Load]:
+    from elmo_deploy.benchmarking.loads import standard_loads
+
+    return standard_loads(text, batches=batches, lengths=lengths, ragged=ragged)
+
+
+def _write(report: Report, folder: Path) -> None:
+    from elmo_deploy.benchmarking.html_report import write_html
+    from elmo_deploy.benchmarking.results import write_csv, write_json
+
+    write_json(report, folder / "benchmark.json")
+    write_csv(report, folder / "benchmark.csv")
+    write_html(report, folder / "benchmark.html")
+
+
+def _print(report: Report, out: Path | None) -> None:
+    from elmo_deploy.benchmarking.results import footprint_cells, speed_cells
+    from elmo_deploy.cli.terminal import stdout, table
+
+    console = stdout()
+    tables = {load: speed_cells(report, load) for load in report.loads}
+    for title, lines in {**tables, "loading and memory": footprint_cells(report)}.items():
+        console.print(table(title, list(lines[0]), [list(line.values()) for line in lines]))
+    for name, reason in report.left_out.items():
+        console.print(f"not measured: {name}: {reason}")
+    if out is not None:
+        console.print(f"written to {out}: benchmark.json, benchmark.csv, benchmark.html")
+
+
+@contextmanager
+def _progress() -> Iterator[Advance]:
+    """A bar on stderr with the time left."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from elmo_deploy.cli.terminal import stderr
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr(), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def advance(what: str, done: float, total: float) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        yield advance

@@ -1,0 +1,68 @@
+"""`elmo-deploy export`: a checkpoint -> a verified bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="The checkpoint directory.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The bundle directory.", show_default=False)
+    ],
+    precision: Annotated[
+        list[str] | None, typer.Option(help="fp32, fp16 or int8; may be repeated. [default: fp32]")
+    ] = None,
+    joined: Annotated[
+        bool,
+        typer.Option("--joined", help="Add one self-contained graph for other runtimes."),
+    ] = False,
+    warm: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Sentences, one a line, whose mean last state becomes the warm state.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Turn a checkpoint into a bundle; every output is compared with the reference model."""
+    from elmo_deploy.cli import parity, terminal
+    from elmo_deploy.model.reference import reference
+    from elmo_export import Checkpoint, export_bundle
+
+    model = Checkpoint.read(checkpoint)
+    with parity.Cost() as cost, parity.progress() as on_progress:
+        bundle = export_bundle(
+            model,
+            out,
+            reference=reference(model),
+            precisions=precision or ["fp32"],
+            joined=joined,
+            warm_sentences=_sentences(warm) if warm else None,
+            on_progress=on_progress,
+        )
+    if as_json:
+        terminal.print_json(
+            {"bundle": str(out), **cost.figures(), "parity": bundle.manifest.parity}
+        )
+        return
+    console = terminal.stdout()
+    console.print(parity.table(bundle.manifest.parity))
+    console.print(f"verified and written to {out}: {cost}")
+    console.print(f"next: elmo-deploy embed {out} SENTENCES.txt -o VECTORS.hdf5")
+
+
+def _sentences(text: Path) -> list[list[str]]:
+    from elmo_runtime.bulk import BadRecord, Corpus, find_sources
+    from elmo_runtime.errors import InputError
+
+    sentences = []
+    for record in Corpus(find_sources([str(text)])):
+        if isinstance(record, BadRecord):
+            raise InputError(str(record))
+        sentences.append(list(record.tokens))
+    return sentences

@@ -1,0 +1,37 @@
+"""`elmo-deploy verify`: a bundle against the reference model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="The bundle directory.")],
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="Compare with this checkpoint instead of the weights inside the fp32 graphs."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Check every digest of a bundle, then every output of every graph; exit code 3 on failure."""
+    from dataclasses import asdict
+
+    from elmo_deploy.cli import parity, terminal
+    from elmo_deploy.model.reference import reference
+    from elmo_export import Checkpoint, recover_checkpoint, verify_bundle
+    from elmo_runtime.bundle import Bundle
+
+    model = Checkpoint.read(checkpoint) if checkpoint else recover_checkpoint(Bundle.open(bundle))
+    with parity.Cost() as cost, parity.progress() as on_progress:
+        rows = verify_bundle(bundle, reference=reference(model), on_progress=on_progress)
+    table = [asdict(row) for row in rows]
+    if as_json:
+        terminal.print_json({"bundle": str(bundle), **cost.figures(), "parity": table})
+        return
+    terminal.stdout().print(parity.table(table))
+    terminal.stdout().print(f"{bundle} is whole and agrees with the reference: {cost}")

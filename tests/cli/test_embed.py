@@ -1,0 +1,115 @@
+"""Sentences in, one file of vectors out, the same vectors as the library gives."""
+
+import json
+from itertools import pairwise
+
+import h5py
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from elmo_runtime import Embedder
+
+TEXT = b"the cat is on the mat\n\ndogs are in the fog\r\nthe cat is on the mat\n"
+SENTENCES = TEXT.decode().splitlines()
+OUTPUTS = ["word_emb", "lstm_outputs1", "lstm_outputs2", "elmo", "layers", "default"]
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "sentences.txt"
+    path.write_bytes(TEXT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def expected(bundle):
+    with Embedder.load(bundle, backend="onnxruntime-cpu") as elmo:
+        return elmo.embed(SENTENCES, outputs=OUTPUTS)
+
+
+def read(path, output):
+    """The vectors of each sentence, whatever the format."""
+    if path.suffix == ".hdf5":
+        with h5py.File(path) as file:
+            return [file[str(index)][:] for index in range(len(SENTENCES))]
+    load = np.load if path.suffix == ".npz" else safetensors.numpy.load_file
+    arrays = load(path)
+    vectors, offsets = arrays["vectors"], arrays["offsets"]
+    if output == "default":
+        return list(vectors)
+    cut = [vectors[begin:end] for begin, end in pairwise(offsets)]
+    return [rows.swapaxes(0, 1) for rows in cut] if output == "layers" else cut
+
+
+@pytest.mark.parametrize("suffix", [".hdf5", ".npz", ".safetensors"])
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_every_format_holds_what_the_library_computes(
+    run, bundle, text, expected, tmp_path, suffix, output
+):
+    out = tmp_path / f"out{suffix}"
+    assert run("embed", bundle, text, "-o", out, "--output", output).code == 0
+    for actual, wanted in zip(read(out, output), expected[output], strict=True):
+        np.testing.assert_array_equal(actual, wanted)
+
+
+def test_stdin_and_half_precision_and_the_summary_as_json(run, bundle, expected, tmp_path):
+    out = tmp_path / "out.npz"
+    answer = run("embed", bundle, "-", "-o", out, "--dtype", "float16", "--json", typed=TEXT)
+    summary = json.loads(answer.stdout)
+    assert (summary["sentences"], summary["tokens"]) == (4, 17)
+    assert summary["backend"] == "onnxruntime-cpu"
+    vectors = read(out, "elmo")[0]
+    assert vectors.dtype == np.float16
+    np.testing.assert_array_equal(vectors, expected["elmo"][0].astype(np.float16))
+
+
+def test_hdf5_remembers_the_sentences_as_allennlp_does(run, bundle, text, tmp_path):
+    out = tmp_path / "out.hdf5"
+    run("embed", bundle, text, "-o", out)
+    with h5py.File(out) as file:
+        index = json.loads(file["sentence_to_index"].asstr()[0])
+    assert index == {"the cat is on the mat": "3", "": "1", "dogs are in the fog": "2"}
+
+
+def test_a_carried_state_goes_from_batch_to_batch_by_rows(run, bundle, tmp_path):
+    out = tmp_path / "out.hdf5"
+    words = ["--state", "carry", "--rows", 1]
+    assert run("embed", bundle, "-", "-o", out, *words, typed=b"the cat\nthe cat\n").code == 0
+    with Embedder.load(bundle, state="carry") as elmo, h5py.File(out) as file:
+        for index in ("0", "1"):
+            carried = elmo.embed(["the cat"])["elmo"][0]
+            np.testing.assert_array_equal(file[index], carried)
+        assert (file["0"][:] != file["1"][:]).any()
+
+
+def test_a_line_that_is_not_utf8_is_named_and_no_file_is_left(run, bundle, tmp_path):
+    out = tmp_path / "out.npz"
+    answer = run("embed", bundle, "-", "-o", out, typed=b"good\nbad \xff line\n")
+    assert answer.code == 2 and "-:2: not UTF-8" in answer.stderr
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["-o", "out.txt"], 2, "out.txt names no known format"),
+        (["-o", "out.npz", "--output", "elmos"], 2, "output 'elmos' does not exist"),
+        (["-o", "out.npz", "--dtype", "int8"], 2, "dtype is 'int8'"),
+        (["-o", "out.npz", "--use-sentence-keys"], 2, "only .hdf5 files have keys"),
+        (["-o", "out.npz", "--state", "cold"], 2, "state is 'cold'"),
+        (["-o", "out.npz", "--precision", "fp16"], 5, "fp16"),
+        (["-o", "out.npz", "--backend", "onnxruntime-cuda"], 4, "CUDA provider"),
+        (["-o", "out.npz", "--batch", "0"], 2, "--batch"),
+    ],
+)
+def test_a_wish_that_cannot_be_met_has_its_exit_code(run, bundle, text, words, code, said):
+    answer = run("embed", bundle, text, *words)
+    assert answer.code == code and said in answer.stderr
+
+
+def test_a_missing_input_and_a_missing_bundle_are_named(run, bundle, text, tmp_path):
+    answer = run("embed", bundle, tmp_path / "absent.txt", "-o", tmp_path / "out.npz")
+    assert answer.code == 2 and "absent.txt does not exist" in answer.stderr
+    answer = run("embed", tmp_path / "absent", text, "-o", tmp_path / "out.npz")
+    assert answer.code == 5 and "is not a bundle directory" in answer.stderr
