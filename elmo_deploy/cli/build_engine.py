@@ -33,7 +33,7 @@ def build_engine(
         typer.Option(
             metavar="MIN:OPT:MAX",
             help="Padded tokens, both sentence marks counted; one number for an exact length."
-            " May be repeated. [default: buckets from 8 to 128, and one plan up to 1024]",
+            " May be repeated. [default: buckets from 8 to 128, and one plan up to 2048]",
         ),
     ] = None,
     compute_capability: Annotated[

@@ -21,6 +21,7 @@ class BackendOptions:
 
     threads: int | None = None  # None: one a core
     spinning: bool = True  # threads wait actively: faster, but a core is busy while they wait
+    trusted_engines: tuple[str, ...] = ()  # digests of engines from elsewhere that may be opened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,12 @@ class BiLmInputs:
     gamma: FloatArray  # (mixes,)
     initial_h: FloatArray  # (layers, 2, batch, P)
     initial_c: FloatArray  # (layers, 2, batch, C)
+    # (words,) names each vector for good, -1 none; a backend may keep vectors on its device by it
+    word_ids: NDArray[np.int64] | None = None
+
+    def of_graph(self) -> dict[str, NDArray[Any]]:
+        """The arrays that the graph takes, by its names."""
+        return {name: array for name, array in vars(self).items() if name != "word_ids"}
 
 
 class Backend(Protocol):

@@ -58,7 +58,7 @@ class OnnxRuntimeBackend:
         self.name = "onnxruntime-cpu" if provider == CPU else "onnxruntime-cuda"
         self.precision = precision
         self._widest_filter = max(width for width, _ in bundle.config.filters)
-        self._encoder = _open(bundle, "token_encoder", CPU_FORMS, precision, provider, options)
+        self._encoder = _open(bundle, "token_encoder", ("padded",), precision, provider, options)
         self._bilm = _open(bundle, "bilm", forms, precision, provider, options)
         self._trims = provider == CPU and trimming_is_exact(self._encode, bundle.config)
 
@@ -76,7 +76,7 @@ class OnnxRuntimeBackend:
         self, inputs: BiLmInputs, outputs: Sequence[str], *, half: bool = False
     ) -> dict[str, NDArray[np.floating[Any]]]:
         """A batch -> the outputs asked for; vectors are float32, also where half would do."""
-        return self._bilm.run(vars(inputs), outputs)
+        return self._bilm.run(inputs.of_graph(), outputs)
 
     def close(self) -> None:
         """Free the sessions: their weights, arenas and threads."""

@@ -1,0 +1,169 @@
+"""What the compiler made of a graph, read from the layers that it lists while it builds.
+
+TensorRT and TensorRT-RTX print the finished engine, layer by layer, when they log verbosely.
+This is the one instrument that shows without a GPU whether the graph's shape was understood.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from statistics import mode
+from typing import Any
+
+# Work on the host's own counters, and ordering of streams: nothing of it is launched on the GPU.
+_NO_KERNEL = frozenset({"memset", "shape_call", "ShapeHostToDevice", "copy", "cast", "reshape"})
+_NO_KERNEL |= {"add", "sub", "mul", "div", "cmp", "cjmp", "label", "signal", "wait"}
+_GEMM_KINDS = ("gemm", "runtime_fusion", "correlation", "conv")  # all that multiply with weights
+
+_LAYER = re.compile(
+    r"^Name: (?P<name>.+?), LayerType: (?P<kind>\w+), Inputs: \[(?P<inputs>.*?)\],"
+    r" (?:Constants: \[(?P<constants>.*?)\], )?Outputs: \[(?P<outputs>.*?)\], "
+    r"(?:TacticName|TacticValue|ParameterType)"
+)
+_TENSOR = re.compile(
+    r"Name: (.+?), (?:Location: \w+, )?Dimensions: \[([-\d,]*)\].*?Datatype: (\w+)"
+)
+_ACTIVATIONS = re.compile(r"Total Activation Memory: (\d+) bytes")
+_WEIGHTS = re.compile(r"Total Weights Memory: (\d+) bytes")
+
+
+@dataclass(frozen=True)
+class ListedTensor:
+    """A tensor of the listing; a free size is -1, the dtype is the library's word for it."""
+
+    name: str
+    dims: tuple[int, ...]
+    dtype: str
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it has two sizes beyond 1: a weight, and not a bias or a factor."""
+        return sum(size > 1 for size in self.dims) >= 2
+
+
+@dataclass(frozen=True)
+class ListedLayer:
+    """One line of the listing."""
+
+    name: str
+    kind: str
+    constants: tuple[ListedTensor, ...]
+    outputs: tuple[ListedTensor, ...]
+
+    @property
+    def is_kernel(self) -> bool:
+        """Whether the GPU is given work. An unknown kind counts, so that none is overlooked."""
+        return self.kind not in _NO_KERNEL
+
+    @property
+    def weights(self) -> tuple[ListedTensor, ...]:
+        """The weight matrices that it multiplies with."""
+        if self.kind not in _GEMM_KINDS:
+            return ()
+        return tuple(constant for constant in self.constants if constant.is_matrix)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerReport:
+    """The figures by which an engine is judged without running it. Sizes are bytes."""
+
+    kernels_per_step: float | None  # of a layer, both directions; None: nothing is repeated
+    kernels: int  # listed; those of an unrolled loop run once a round
+    device_to_host_copies: int  # each makes an enqueue wait for the GPU and forbids its capture
+    fp32_products: int
+    replicated_weights: int  # weights copied into activation memory
+    weight_bytes: int
+    activation_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As engine.json keeps it."""
+        return asdict(self)
+
+
+def report_layers(log: str, *, n_layers: int) -> LayerReport:
+    """The report of one plan of a biLM of n_layers, from everything that its builder said."""
+    layers = list_layers(log)
+    kernels = [layer for layer in layers if layer.is_kernel]
+    return LayerReport(
+        kernels_per_step=kernels_per_step(kernels, n_layers),
+        kernels=len(kernels),
+        device_to_host_copies=sum(layer.name.startswith("copy_d2h") for layer in layers),
+        fp32_products=sum(
+            any(weight.dtype == "Float" for weight in layer.weights) for layer in layers
+        ),
+        replicated_weights=count_replicated_weights(layers),
+        weight_bytes=_last_number(_WEIGHTS, log),
+        activation_bytes=_last_number(_ACTIVATIONS, log),
+    )
+
+
+def list_layers(log: str) -> list[ListedLayer]:
+    """The layers in the order in which they run."""
+    matches = (_LAYER.match(line) for line in log.splitlines())
+    return [
+        ListedLayer(
+            match["name"],
+            match["kind"],
+            _tensors(match["constants"] or ""),
+            _tensors(match["outputs"]),
+        )
+        for match in matches
+        if match
+    ]
+
+
+def kernels_per_step(kernels: Sequence[ListedLayer], n_layers: int) -> float | None:
+    """Kernels a time step of one biLM layer, both directions together.
+
+    The compiler unrolls a loop over time, so that the same recurrent weight appears once a step:
+    the kernels from one appearance to the next are a step of the chain that the weight is in.
+    Both directions may be in one chain or in two. Not counted: copies of the state at the end of
+    a round of unrolled steps.
+    """
+    chains: list[list[int]] = []
+    for places in _repeated_weights(kernels):
+        if not any(_alternate(chain, places) for chain in chains):
+            chains.append(places)
+    if not chains:
+        return None
+    return sum(mode(later - first for first, later in pairwise(c)) for c in chains) / n_layers
+
+
+def _repeated_weights(kernels: Sequence[ListedLayer]) -> list[list[int]]:
+    """The places of every weight that is multiplied with more than once."""
+    uses: defaultdict[str, list[int]] = defaultdict(list)
+    for place, kernel in enumerate(kernels):
+        for weight in kernel.weights:
+            uses[weight.name].append(place)
+    return [places for places in uses.values() if len(places) > 1]
+
+
+def _alternate(chain: Sequence[int], places: Sequence[int]) -> bool:
+    """Whether one is used between two uses of the other; looked at halfway, where all is steady."""
+    middle = (min(len(chain), len(places)) - 1) // 2
+    one, other = chain[middle : middle + 2], places[middle : middle + 2]
+    return one[0] < other[0] < one[1] or other[0] < one[0] < other[1]
+
+
+def count_replicated_weights(layers: Iterable[ListedLayer]) -> int:
+    """Outputs that end in the two sizes of a weight: a copy of it for every time step."""
+    layers = list(layers)
+    shapes = {weight.dims[-2:] for layer in layers for weight in layer.weights}
+    outputs = [output for layer in layers for output in layer.outputs if output.is_matrix]
+    return sum(output.dims[-2:] in shapes for output in outputs)
+
+
+def _tensors(text: str) -> tuple[ListedTensor, ...]:
+    return tuple(
+        ListedTensor(name.strip(), tuple(int(size) for size in sizes.split(",") if size), dtype)
+        for name, sizes, dtype in _TENSOR.findall(text)
+    )
+
+
+def _last_number(pattern: re.Pattern[str], log: str) -> int:
+    found = pattern.findall(log)
+    return int(found[-1]) if found else 0
