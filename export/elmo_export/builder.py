@@ -102,6 +102,16 @@ class GraphBuilder:
             return self.op("Reshape", value, self.ints(*constants))
         return self.op("Reshape", value, self.shape(*sizes))
 
+    def stack(self, values: Sequence[Value], *, axis: int) -> Value:
+        """Values of equal shape on a new axis."""
+        parts = [self.op("Unsqueeze", value, self.ints(axis)) for value in values]
+        return self.op("Concat", *parts, axis=axis)
+
+    def count(self, size: Value) -> Value:
+        """0, 1, ... size - 1, where size is a vector of one int64."""
+        zero, one = self.scalar(0, np.int64), self.scalar(1, np.int64)
+        return self.op("Range", zero, self.op("Squeeze", size), one)
+
     def subgraph(self) -> onnx.GraphProto:
         """The finished body of a Scan or Loop."""
         return helper.make_graph(self._nodes, self.name, self._inputs, self._outputs)

@@ -82,6 +82,17 @@ def sentence_inputs(config: ElmoConfig, sentences: Sequence[Sequence[str]]) -> d
     }
 
 
+def trial_words(config: ElmoConfig, *, count: int = 512) -> Array:
+    """Character ids (words, max characters): each byte as long as a word can be, and words."""
+    generator = np.random.default_rng(SEED)
+    width = config.max_characters_per_token
+    extremes = np.full((256, width), characters.END_WORD + 1, np.int32)
+    extremes[:, 0] = characters.BEGIN_WORD + 1
+    extremes[:, 1:-1] = np.arange(1, 257)[:, None]
+    words = [_word(generator) for _ in range(count)]
+    return np.concatenate([extremes, characters.char_ids(words, max_characters=width)])
+
+
 def _case(
     config: ElmoConfig,
     generator: np.random.Generator,

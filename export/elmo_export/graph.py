@@ -10,7 +10,7 @@ from elmo_export.checkpoint import Checkpoint
 from elmo_export.heads import write_outputs
 from elmo_export.packed import packed_bilm
 from elmo_export.padded import padded_bilm
-from elmo_export.precision import FORMATS
+from elmo_export.precision import FP32, Fp32
 from elmo_export.token_encoder import encode_words
 from elmo_runtime.characters import BEGIN_SENTENCE, END_SENTENCE, mark_row
 from elmo_runtime.config import ElmoConfig
@@ -18,18 +18,18 @@ from elmo_runtime.config import ElmoConfig
 FORMS = {"padded": padded_bilm, "packed": packed_bilm}
 
 
-def build_token_encoder(checkpoint: Checkpoint, *, precision: str = "fp32") -> onnx.ModelProto:
+def build_token_encoder(checkpoint: Checkpoint, *, precision: Fp32 = FP32) -> onnx.ModelProto:
     """char_ids (words, characters) -> word_vectors (words, P)."""
     graph = GraphBuilder("token_encoder")
     char_ids = graph.input("char_ids", np.int32, ("words", "characters"))
-    vectors = encode_words(graph, checkpoint, FORMATS[precision](), char_ids)
+    vectors = encode_words(graph, checkpoint, precision, char_ids)
     P = checkpoint.config.projection_dim
     graph.output("word_vectors", vectors, np.float32, ("words", P))
     return graph.model()
 
 
 def build_bilm(
-    checkpoint: Checkpoint, *, form: str = "padded", precision: str = "fp32"
+    checkpoint: Checkpoint, *, form: str = "padded", precision: Fp32 = FP32
 ) -> onnx.ModelProto:
     """word_vectors, word_index, lengths, mixes and states -> every output, and states."""
     config = checkpoint.config
@@ -38,13 +38,13 @@ def build_bilm(
         "word_vectors": graph.input("word_vectors", np.float32, ("words", config.projection_dim)),
         "word_index": graph.input("word_index", np.int32, ("batch", "marked_length")),
     } | _shared_inputs(graph, config)
-    rows = FORMS[form](graph, checkpoint, FORMATS[precision](), inputs)
+    rows = FORMS[form](graph, checkpoint, precision, inputs)
     write_outputs(graph, config, rows, inputs)
     return graph.model()
 
 
 def build_joined(
-    checkpoint: Checkpoint, *, form: str = "padded", precision: str = "fp32"
+    checkpoint: Checkpoint, *, form: str = "padded", precision: Fp32 = FP32
 ) -> onnx.ModelProto:
     """char_ids (batch, length, max characters) and the rest of `build_bilm` -> every output."""
     config = checkpoint.config
@@ -55,11 +55,9 @@ def build_joined(
     rows = graph.op(
         "Concat", graph.reshape(char_ids, -1, characters), _marks(graph, config), axis=0
     )
-    inputs["word_vectors"] = encode_words(graph, checkpoint, FORMATS[precision](), rows)
+    inputs["word_vectors"] = encode_words(graph, checkpoint, precision, rows)
     inputs["word_index"] = _marked_index(graph, char_ids, inputs["lengths"])
-    write_outputs(
-        graph, config, FORMS[form](graph, checkpoint, FORMATS[precision](), inputs), inputs
-    )
+    write_outputs(graph, config, FORMS[form](graph, checkpoint, precision, inputs), inputs)
     return graph.model()
 
 

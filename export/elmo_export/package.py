@@ -19,6 +19,8 @@ from elmo_export.graph import build_bilm, build_joined, build_token_encoder
 from elmo_export.interface import describe_graph
 from elmo_export.model_card import model_card
 from elmo_export.parity import TOLERANCES, ParityRow, Reference, References, as_text, compare
+from elmo_export.precision import FP32, Fp16, Fp32
+from elmo_export.ranges import kept_in_fp32
 from elmo_export.sessions import GraphRunner
 from elmo_runtime.bundle import Bundle, Graph, Manifest, write_manifest
 from elmo_runtime.errors import InputError, VerificationError
@@ -26,7 +28,10 @@ from elmo_runtime.files import atomic_directory
 
 Progress = Callable[[str, float], None]  # what is being done, and the share 0..1 that is done
 N_SAMPLES = 4  # golden sentences; a few, for they are compared at every load
-FORMS = {"fp32": ("padded", "packed")}  # the forms that exist in each precision
+FORMS = {  # that exist in each precision
+    "fp32": ("padded", "packed"),
+    "fp16": ("padded",),
+}
 README, SAMPLES, WARM_STATE = "README.md", "samples", "state/warm.safetensors"
 
 
@@ -50,10 +55,11 @@ def export_bundle(
     report = on_progress or (lambda what, share: None)
     wanted = list(_wanted(precisions, forms, joined))
     with atomic_directory(Path(path)) as folder:
-        graphs = []
+        graphs, kept = [], kept_in_fp32(checkpoint) if "fp16" in precisions else {}
+        formats = {"fp32": FP32, "fp16": Fp16(kept)}
         for number, (part, form, precision) in enumerate(wanted):
             report(f"write {part} {form} {precision}", 0.3 * number / len(wanted))
-            graphs.append(_write_graph(folder, checkpoint, part, form, precision))
+            graphs.append(_write_graph(folder, checkpoint, part, form, formats[precision]))
         report("run the reference", 0.3)
         _write_config(folder, checkpoint)
         _write_warm_state(folder, checkpoint, reference, warm_sentences or own_sentences())
@@ -65,6 +71,7 @@ def export_bundle(
             graphs=tuple(graphs),
             provenance={**checkpoint.provenance, **_versions()},
             parity=tuple(asdict(row) for row in rows),
+            notes=kept,
         )
         (folder / README).write_text(model_card(manifest, checkpoint), "utf-8")
         write_manifest(folder, manifest)
@@ -113,14 +120,14 @@ def _wanted(
 
 
 def _write_graph(
-    folder: Path, checkpoint: Checkpoint, part: str, form: str, precision: str
+    folder: Path, checkpoint: Checkpoint, part: str, form: str, precision: Fp32
 ) -> Graph:
     if part == "token_encoder":
         model = build_token_encoder(checkpoint, precision=precision)
     else:
         build = {"bilm": build_bilm, "joined": build_joined}[part]
         model = build(checkpoint, form=form, precision=precision)
-    graph = describe_graph(model, part=part, form=form, precision=precision)
+    graph = describe_graph(model, part=part, form=form, precision=precision.name)
     file = folder / graph.file
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(model.SerializeToString(deterministic=True))

@@ -21,7 +21,7 @@ class GraphRunner:
     """Runs char_ids and the rest through one graph, or through the two that divide its work."""
 
     def __init__(self, folder: Path, graphs: Sequence[Graph]) -> None:
-        self._sessions = {graph.part: _open(folder / graph.file) for graph in graphs}
+        self._sessions = {graph.part: open_session(str(folder / graph.file)) for graph in graphs}
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Inputs of the `joined` graph by name -> its outputs by name."""
@@ -48,7 +48,8 @@ def _distinct_words(char_ids: Array, lengths: Array) -> tuple[Array, Array]:
     return np.ascontiguousarray(words), index
 
 
-def _open(path: Path) -> Any:
+def open_session(model: str | bytes) -> Any:
+    """An InferenceSession on the CPU of a file or of a serialized model."""
     refuse_telemetry()
     try:
         import onnxruntime
@@ -59,7 +60,7 @@ def _open(path: Path) -> Any:
         ) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # its advice on graphs would break the progress lines
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _run(session: Any, inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -36,10 +36,10 @@ def _convolve(graph: GraphBuilder, checkpoint: Checkpoint, precision: Fp32, x: V
         name = f"char_cnn.convolutions.{index}"
         weight = checkpoint.tensors[f"{name}.weight"][:, :, None]
         bias = checkpoint.tensors[f"{name}.bias"]
-        y = precision.convolution(
+        y = precision.strongest(
             graph, x, Weight(f"{name}.weight", weight), Weight(f"{name}.bias", bias)
         )
-        maxima.append(graph.op("GlobalMaxPool", y))
+        maxima.append(y)
     features = graph.op("Concat", *maxima, axis=1) if len(maxima) > 1 else maxima[0]
     activation = {"relu": "Relu", "tanh": "Tanh"}[checkpoint.config.activation]
     return graph.op(activation, graph.reshape(features, -1, checkpoint.config.n_filters))
