@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,39 @@ def shared_data() -> Path:
 def tiny_checkpoint() -> Checkpoint:
     """A random two-layer ELMo with skip connections."""
     return random_checkpoint(tiny_config())
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its bundle, both forms in fp32; never written to."""
+    from elmo_deploy.model.reference import reference
+    from elmo_export.package import export_bundle
+
+    folder = tmp_path_factory.mktemp("tiny") / "bundle"
+    export_bundle(tiny_checkpoint, folder, reference=reference(tiny_checkpoint))
+    return folder
+
+
+@pytest.fixture
+def oracle_of(tmp_path: Path) -> Callable[[Checkpoint], object]:
+    """Checkpoint -> the independent numpy ELMo, joined only by the published files."""
+    from elmo_deploy.importers.bilm_hdf5 import export_hdf5
+    from oracle import Oracle
+
+    def make(checkpoint: Checkpoint) -> Oracle:
+        options, weights = tmp_path / "oracle.json", tmp_path / "oracle.hdf5"
+        export_hdf5(checkpoint, options, weights)
+        return Oracle.read(options, weights)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread: in a tiny model threads only wait for each other."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 
 def character_ids(token: str, width: int = 50) -> list[int]:
@@ -80,11 +81,9 @@ class Oracle:
         features = []
         for number, (width, _) in enumerate(self.cnn["filters"]):
             kernel = self.weights[f"CNN/W_cnn_{number}"][0]  # (w, d, n)
-            windows = [
-                np.tensordot(characters[start : start + width], kernel, axes=2)
-                for start in range(len(characters) - width + 1)
-            ]
-            maximum = np.max(windows, axis=0) + self.weights[f"CNN/b_cnn_{number}"]
+            windows = sliding_window_view(characters, width, axis=0)  # (positions, d, w)
+            found = np.tensordot(windows, kernel, axes=([2, 1], [0, 1]))
+            maximum = found.max(axis=0) + self.weights[f"CNN/b_cnn_{number}"]
             features.append(np.tanh(maximum) if self.cnn["activation"] == "tanh" else relu(maximum))
         return np.concatenate(features)
 

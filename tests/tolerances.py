@@ -15,3 +15,6 @@ TORCH_FLOAT64 = 1e-12
 # Slope by central differences in float64 against a gradient stored as float32 (6e-8), as a share
 # of the gradient's length: 7e-8 was the most measured.
 SLOPE_RELATIVE = 1e-6
+# A bundle against the oracle: float32, and ONNX Runtime's own tanh and sigmoid; the promise of
+# `verify`.
+BUNDLE_FLOAT32 = 1e-5
