@@ -42,11 +42,15 @@ class IndexedWords:
     @classmethod
     def of(cls, sentences: Sequence[Sequence[Word]]) -> IndexedWords:
         """Put the sentence marks around each sentence and number the words as they come."""
-        lengths = np.array([len(sentence) for sentence in sentences], np.int32)
+        return cls.of_marked([(BEGIN, *sentence, END) for sentence in sentences])
+
+    @classmethod
+    def of_marked(cls, rows: Sequence[Sequence[Word]]) -> IndexedWords:
+        """Number the words of rows as they are; a graph drops the first and last place of each."""
+        lengths = np.array([len(row) - len(MARKS) for row in rows], np.int32)
         # Length 1 at least: no graph is ever given a batch without a place for a token.
-        word_index = np.zeros((len(sentences), max(lengths.max(), 1) + len(MARKS)), np.int32)
+        word_index = np.zeros((len(rows), max(lengths.max(), 1) + len(MARKS)), np.int32)
         number: dict[Word, int] = {}
-        for row, sentence in zip(word_index, sentences, strict=True):
-            marked = (BEGIN, *sentence, END)
-            row[: len(marked)] = [number.setdefault(word, len(number)) for word in marked]
+        for places, row in zip(word_index, rows, strict=True):
+            places[: len(row)] = [number.setdefault(word, len(number)) for word in row]
         return cls(list(number), word_index, lengths)

@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from elmo_runtime.admission import Admission, Limits
 from elmo_runtime.backends.base import Backend, BackendOptions
 from elmo_runtime.backends.selection import open_backend
 from elmo_runtime.bundle import Bundle
@@ -51,6 +52,7 @@ class Embedder:
         token_budget: int = TOKEN_BUDGET,
         max_sentence_tokens: int | None = None,
         cache_words: int = CACHE_WORDS,
+        limits: Limits | None = None,
     ) -> None:
         if state not in POLICIES:
             raise InputError(f"state is {state!r}", hint=f"use one of {', '.join(POLICIES)}")
@@ -59,7 +61,7 @@ class Embedder:
         if max_sentence_tokens is not None:
             _check_count("max_sentence_tokens", max_sentence_tokens, least=1)
         self._bundle, self._config = bundle, bundle.config
-        self._max_sentence_tokens = max_sentence_tokens
+        self._state_policy, self._max_sentence_tokens = state, max_sentence_tokens
         self._pipeline = Pipeline(
             backend, bundle.config, token_budget=token_budget, cache_words=cache_words
         )
@@ -69,6 +71,7 @@ class Embedder:
         self._carried = State.zeros(self._config, 0)
         self._carry_lock = threading.Lock()
         self._lifecycle = Lifecycle(f"the embedder of {bundle.path}")
+        self._admission = Admission(limits or Limits())
 
     @classmethod
     def load(
@@ -83,6 +86,9 @@ class Embedder:
         token_budget: int = TOKEN_BUDGET,
         max_sentence_tokens: int | None = None,
         cache_words: int = CACHE_WORDS,
+        max_running: int | None = None,
+        max_waiting: int | None = None,
+        timeout: float | None = None,
         self_check: bool = True,
     ) -> Self:
         """Check every file of the bundle, open the graphs, compare the golden sentences.
@@ -92,10 +98,15 @@ class Embedder:
         "auto" is fp32 on the CPU, and on a GPU fp16 if the bundle holds it. state: what the LSTMs
         start from: "zero", "warm" (stored in the bundle) or "carry" (row b continues row b of
         the last call). threads, spinning: of the CPU. token_budget: most tokens of one batch,
-        padding and sentence marks counted. Raises BundleError, VerificationError.
+        padding and sentence marks counted; a longer sentence is computed in windows, which gives
+        the same vectors at twice the work, unless max_sentence_tokens refuses it. max_running:
+        calls that compute at once, each with a batch in memory; max_waiting more wait for their
+        turn, each at most `timeout` seconds, or else get BusyError; None is no limit. Raises
+        BundleError, VerificationError.
         """
         if threads is not None:
             _check_count("threads", threads, least=1)
+        limits = Limits(max_running=max_running, max_waiting=max_waiting, timeout=timeout)
         opened = Bundle.open(Path(bundle))
         engine = open_backend(
             opened,
@@ -113,6 +124,7 @@ class Embedder:
                 token_budget=token_budget,
                 max_sentence_tokens=max_sentence_tokens,
                 cache_words=cache_words,
+                limits=limits,
             )
         except BaseException:
             engine.close()
@@ -132,6 +144,21 @@ class Embedder:
     def config(self) -> ElmoConfig:
         """The ELMo in the bundle."""
         return self._config
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle that it was loaded from."""
+        return self._bundle
+
+    @property
+    def state_policy(self) -> str:
+        """What the LSTMs start from: "zero", "warm" or "carry"."""
+        return self._state_policy
+
+    @property
+    def max_sentence_tokens(self) -> int | None:
+        """Longer sentences are refused; None takes them all."""
+        return self._max_sentence_tokens
 
     def embed(
         self,
@@ -235,7 +262,7 @@ class Embedder:
         self, sentences: Sequence[Sequence[Word]], request: Request, state: State | None
     ) -> Embeddings:
         self._refuse_long(sentences)
-        with self._lifecycle.running():
+        with self._lifecycle.running(), self._admission.turn():
             if state is not None:
                 return self._continue(sentences, request, checked_state(state, self._config))
             if not self._carries:

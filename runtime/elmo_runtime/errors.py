@@ -15,6 +15,7 @@ ElmoDeployError                 exit code 1
 │       └── EngineMismatchError                built for another GPU, library or graph
 ├── BackendError                           1   the backend failed while it computed
 │   └── DeviceMemoryError                      ... for want of device memory
+├── BusyError                              1   too many calls wait, or one waited too long
 └── ClosedError                            1   the embedder was closed, or forked after loading
 
 BackendFallbackWarning (UserWarning): a slower backend answers; reason and cure are in the text.
@@ -101,6 +102,10 @@ class BackendError(ElmoDeployError):
 
 class DeviceMemoryError(BackendError):
     """The device has too little memory for this batch."""
+
+
+class BusyError(ElmoDeployError):
+    """The embedder has as many calls as it was told to take."""
 
 
 class ClosedError(ElmoDeployError):

@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 
 from elmo_runtime.backends.base import Backend, BiLmInputs
 from elmo_runtime.batching import IndexedWords, batches
-from elmo_runtime.characters import char_ids
+from elmo_runtime.characters import MARKS, char_ids
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import DeviceMemoryError
 from elmo_runtime.outputs import Embeddings, FloatArray, Output
 from elmo_runtime.ragged import Ragged
-from elmo_runtime.request import Request
+from elmo_runtime.request import Mixes, Request
 from elmo_runtime.state import State
+from elmo_runtime.windows import FINAL_STATES, SMALLEST, compute_in_windows
 from elmo_runtime.word_vectors import Word, WordVectors
 
-FINAL_STATES = ("final_h", "final_c")
+NEED_WORDS = frozenset({Output.WORD_EMB, Output.LAYERS})  # what no graph has to compute
 Sentences = Sequence[Sequence[Word]]
 Rows = NDArray[np.intp]
 
@@ -93,6 +94,10 @@ class Pipeline:
         self, sentences: Sentences, rows: Rows, request: Request, names: Sequence[str], start: State
     ) -> Iterator[tuple[Rows, dict[str, FloatArray]]]:
         """Yield a batch and its outputs; in halves, as often as need be, where memory lacks."""
+        longest = max(self._token_budget, SMALLEST) - len(MARKS)
+        if len(rows) == 1 and len(sentences[rows[0]]) > longest:
+            yield rows, self._run_long(sentences[rows[0]], request, names, start)
+            return
         batch = IndexedWords.of([sentences[row] for row in rows])
         try:
             yield rows, self._run_batch(batch, request, names, start)
@@ -106,22 +111,59 @@ class Pipeline:
         self, batch: IndexedWords, request: Request, names: Sequence[str], start: State
     ) -> dict[str, FloatArray]:
         vectors = self._word_vectors.of(batch.words)
+        half = request.dtype == np.float16
+        computed = self._run_bilm(batch, vectors, request.mixes, names, start, half=half)
+        if NEED_WORDS & set(request.outputs):
+            computed[Output.WORD_EMB] = vectors[batch.word_index[:, 1:-1]]
+        self._count(len(batch.lengths), int(batch.lengths.sum()))
+        return computed
+
+    def _run_long(
+        self, sentence: Sequence[Word], request: Request, names: Sequence[str], start: State
+    ) -> dict[str, FloatArray]:
+        """A batch of one sentence that no batch can hold."""
+
+        def run(batch: IndexedWords, names: Sequence[str], start: State) -> dict[str, FloatArray]:
+            vectors = self._word_vectors.of(batch.words)
+            return self._run_bilm(batch, vectors, request.mixes, names, start)
+
+        budget = self._token_budget
         computed: dict[str, FloatArray] = {}
         if names:
-            inputs = BiLmInputs(
-                word_vectors=vectors,
-                word_index=batch.word_index,
-                lengths=batch.lengths,
-                mix_weights=request.mixes.weights,
-                gamma=request.mixes.gamma,
-                initial_h=start.h,
-                initial_c=start.c,
-            )
-            computed |= self.backend.run_bilm(inputs, names, half=request.dtype == np.float16)
-        if {Output.WORD_EMB, Output.LAYERS} & set(request.outputs):
-            computed[Output.WORD_EMB] = vectors[batch.word_index[:, 1:-1]]
-        self._count(batch)
+            computed = compute_in_windows(sentence, names, start, budget=budget, run=run)
+        if NEED_WORDS & set(request.outputs):
+            pieces = [sentence[at : at + budget] for at in range(0, len(sentence), budget)]
+            computed[Output.WORD_EMB] = np.concatenate([self._words_of(p) for p in pieces])[None]
+        self._count(1, len(sentence))
         return computed
+
+    def _words_of(self, tokens: Sequence[Word]) -> FloatArray:
+        """(tokens, P)."""
+        batch = IndexedWords.of_marked([tokens])
+        return self._word_vectors.of(batch.words)[batch.word_index[0, : len(tokens)]]
+
+    def _run_bilm(
+        self,
+        batch: IndexedWords,
+        vectors: FloatArray,
+        mixes: Mixes,
+        names: Sequence[str],
+        start: State,
+        *,
+        half: bool = False,
+    ) -> dict[str, FloatArray]:
+        if not names:
+            return {}
+        inputs = BiLmInputs(
+            word_vectors=vectors,
+            word_index=batch.word_index,
+            lengths=batch.lengths,
+            mix_weights=mixes.weights,
+            gamma=mixes.gamma,
+            initial_h=start.h,
+            initial_c=start.c,
+        )
+        return self.backend.run_bilm(inputs, names, half=half)
 
     def _encode(self, words: Sequence[Word]) -> NDArray[np.float32]:
         """Words -> (words, P); a word is a token, or the ids that a caller gave for one."""
@@ -132,12 +174,12 @@ class Pipeline:
                 row[:] = np.frombuffer(word, np.int32)
         return self.backend.encode_words(ids)
 
-    def _count(self, batch: IndexedWords) -> None:
+    def _count(self, sentences: int, tokens: int) -> None:
         with self._lock:
             counts = self._counts
             self._counts = replace(
                 counts,
-                sentences=counts.sentences + len(batch.lengths),
-                tokens=counts.tokens + int(batch.lengths.sum()),
+                sentences=counts.sentences + sentences,
+                tokens=counts.tokens + tokens,
                 batches=counts.batches + 1,
             )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 Word = str | bytes  # a token, or the int32 row of character ids that a caller gave for one
 Vectors = NDArray[np.float32]
+LONGEST_KEPT = 512  # characters or bytes; a cache of tokens of a megabyte each would fill memory
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class WordVectors:
             first = max(len(words) - self._capacity, 0)
             for word, vector in zip(words[first:], vectors[first:], strict=True):
                 if word in self._slot_of:  # another thread computed it meanwhile: the same bits
+                    continue
+                if len(word) > LONGEST_KEPT:
                     continue
                 slot = len(self._slot_of)
                 if slot == self._capacity:

@@ -27,7 +27,7 @@ PROMISES = (
     Promise("I3", "Character ids equal bilm-tf's and AllenNLP's for every string"),
     Promise(
         "I4",
-        "Ids out of range, a wrong dtype or width, a hole in the mask give InputError naming the cell",
+        "Ids out of range, a wrong dtype or width, a hole in the mask: InputError naming the cell",
     ),
     Promise("I5", "A 100,000-token sentence and 100,000 sentences run in bounded memory"),
     Promise("I6", "The output is finite for every input", gpu="fp16 engines"),
@@ -81,8 +81,8 @@ PROMISES = (
     ),
     Promise(
         "D1",
-        "A sentence's vectors do not depend on batch mates, order, padding or history: bit-identical"
-        " on CPU",
+        "A sentence's vectors do not depend on batch mates, order, padding or history:"
+        " bit-identical on CPU",
         gpu="CUDA and TensorRT",
     ),
     Promise("D3", "Same bundle, same input, same bits in every process and thread count (CPU)"),

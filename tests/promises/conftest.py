@@ -15,8 +15,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from elmo_deploy.model.reference import reference
-from elmo_export.package import export_bundle
 from elmo_runtime.embedder import Embedder
 
 LONG = os.environ.get("ELMO_PROMISES", "") == "long"
@@ -34,11 +32,9 @@ settings.load_profile("promises")
 
 
 @pytest.fixture(scope="session")
-def bundle(tiny_checkpoint, tmp_path_factory) -> Path:
+def bundle(tiny_bundle) -> Path:
     """The bundle of a random two-layer ELMo; never written to."""
-    folder = tmp_path_factory.mktemp("promises") / "bundle"
-    export_bundle(tiny_checkpoint, folder, reference=reference(tiny_checkpoint))
-    return folder
+    return tiny_bundle
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +46,7 @@ def embedder(bundle):
 
 @pytest.fixture
 def cases() -> Callable[[int, int], int]:
-    """cases(ci, long): how many this run does."""
+    """How many of the CI and the long figure this run does: `cases(530, 10_000)`."""
     return lambda ci, long: long if LONG else ci
 
 
@@ -65,11 +61,11 @@ def seed() -> int:
 
 @pytest.fixture
 def kept(record_property) -> Callable[[str, str], None]:
-    """kept("C2", "200 kills, 0 differing bytes"): the figure of a promise that was kept."""
+    """Tell the figure of a promise that was kept: `kept("C2", "200 kills, 0 bytes differ")`."""
     return lambda identity, figure: record_property("promise", f"{identity}: {figure}")
 
 
 @pytest.fixture
 def caught(record_property) -> Callable[[str, object], None]:
-    """caught("C2", message): what the test says when its fault is planted."""
+    """Tell what the test says when its fault is planted: `caught("C2", message)`."""
     return lambda identity, message: record_property("control", f"{identity}: {message}")

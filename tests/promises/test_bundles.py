@@ -13,6 +13,7 @@ from pathlib import Path
 
 import onnxruntime
 import pytest
+
 from elmo_runtime.bundle import MANIFEST, MANIFEST_DIGEST, MAX_MANIFEST_BYTES, Bundle
 from elmo_runtime.embedder import Embedder
 from elmo_runtime.errors import BundleCorruptError, BundleError, BundleVersionError
