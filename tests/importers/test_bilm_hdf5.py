@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
 
-from elmo_deploy.importers.bilm_hdf5 import export_hdf5, import_hdf5
+from elmo_deploy.importers.bilm_hdf5 import entries, export_hdf5, import_hdf5, read_options
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import CheckpointError
 from golden import GOLDEN
@@ -129,3 +130,16 @@ def test_the_layer_mix_stays_behind(tiny_checkpoint, published):
 def test_a_checkpoint_with_half_a_softmax_or_mix_is_refused(tensors, tiny_checkpoint):
     with pytest.raises(CheckpointError, match=next(iter(tensors)).split(".")[0]):
         replace(tiny_checkpoint, tensors={**tiny_checkpoint.tensors, **tensors})
+
+
+@pytest.mark.parametrize(
+    ("options", "millions"),
+    [
+        ("elmo_2x1024_128_2048cnn_1xhighway_options.json", 13.6),
+        ("elmo_2x4096_512_2048cnn_2xhighway_options.json", 93.6),
+    ],
+)
+def test_official_options_give_the_published_sizes(options, millions, shared_data):
+    config = ElmoConfig.from_options(read_options(shared_data / "elmo-official-options" / options))
+    weights = sum(math.prod(entry.shape) for entry in entries(config))
+    assert weights / 1e6 == pytest.approx(millions, abs=0.05)
