@@ -11,7 +11,7 @@ BIN := .venv/bin
 
 .PHONY: demo test lint clean
 demo: .venv/ready-demo
-	$(BIN)/python -m elmo_deploy.demo
+	$(BIN)/python examples/demo.py
 
 test: lint
 	$(BIN)/python -m pytest

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from elmo_runtime.bundle import Bundle
     from elmo_runtime.config import ElmoConfig
 
 
@@ -69,7 +70,7 @@ def _describe_bundle(path: Path) -> dict[str, Any]:
             }
             for graph in bundle.manifest.graphs
         ],
-        "engines": _engines(path),
+        "engines": _engines(bundle),
         "files": [{"file": name, **entry} for name, entry in files.items()],
         "parity": [dict(row) for row in bundle.manifest.parity],
         "notes": dict(bundle.manifest.notes or {}),
@@ -108,14 +109,19 @@ def _model(config: ElmoConfig) -> dict[str, Any]:
     return {**options["lstm"], **options["char_cnn"], "char_embedding_dim": embedding["dim"]}
 
 
-def _engines(path: Path) -> list[dict[str, Any]]:
-    from elmo_runtime.bundle import ENGINES
+def _engines(bundle: Bundle) -> list[dict[str, Any]]:
+    from elmo_runtime.engines import engine_folders, read_engine
 
-    folders = sorted(folder for folder in (path / ENGINES).glob("*") if folder.is_dir())
-    return [
-        {
-            "engine": folder.name,
-            "bytes": sum(file.stat().st_size for file in folder.iterdir() if file.is_file()),
-        }
-        for folder in folders
-    ]
+    rows = []
+    for folder in engine_folders(bundle):
+        engine, digest = read_engine(folder)
+        rows.append(
+            {
+                "engine": folder.name,
+                "precision": engine.precision,
+                "plans": len(engine.plans),
+                "bytes": sum(plan.bytes for plan in engine.plans),
+                "digest": digest,
+            }
+        )
+    return rows

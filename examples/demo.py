@@ -1,0 +1,109 @@
+"""The whole road on one screen: a trained ELMo -> bundle -> vectors -> a picture of word senses.
+
+    make demo
+
+It takes the model that ships in models/, or trains a small one on the text of Python's own
+documentation, which every Python carries. Everything is written below out/demo/.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from picture import draw
+from python_docs import write_corpus
+from senses import Example, Vectors, nearest_neighbours, read_examples, vectors_of_words
+
+HERE = Path(__file__).parent
+OUT = Path("out/demo")
+COMMAND = Path(sysconfig.get_path("scripts")) / "elmo-deploy"
+
+
+def main() -> None:
+    began = time.monotonic()
+    OUT.mkdir(parents=True, exist_ok=True)
+    examples = read_examples(HERE / "sentences.tsv")
+    checkpoint, origin = shipped_model() or (train_a_small_one(), "trained on Python's own manual")
+
+    title(f"Export the model ({origin}) to ONNX and compare every output with the reference")
+    bundle = OUT / "bundle"
+    elmo_deploy("export", checkpoint, "-o", bundle)
+
+    title("Embed our example sentences")
+    text, embedded = OUT / "sentences.txt", OUT / "vectors.safetensors"
+    text.write_text("".join(" ".join(e.tokens) + "\n" for e in examples), "utf-8")
+    elmo_deploy("embed", bundle, text, "-o", embedded, "--output", "elmo")
+
+    title("Which sentences use a word alike?")
+    vectors = vectors_of_words(examples, embedded)
+    table = neighbour_table(examples, vectors)
+    (OUT / "neighbours.txt").write_text(table, "utf-8")
+    print(table)
+    draw(
+        examples,
+        vectors,
+        OUT / "senses.png",
+        title="One word, one spelling, many vectors",
+        subtitle=f"Each dot is the word in one sentence, placed by its ELMo vector alone ({origin});"
+        " the colour is the sense a person gave it.",
+    )
+    title(f"Done in {time.monotonic() - began:.0f} seconds. What came out:")
+    for path in (OUT / "senses.png", OUT / "neighbours.txt", embedded, bundle):
+        print(f"  {path}")
+
+
+def shipped_model() -> tuple[Path, str] | None:
+    """The checkpoint in models/, if the repository has one."""
+    for config in sorted(Path("models").glob("*/config.json")):
+        return config.parent, config.parent.name
+    return None
+
+
+def train_a_small_one() -> Path:
+    """A small ELMo, in a few minutes on two cores; what was trained once is taken again."""
+    run = OUT / "training"
+    checkpoint = run / "checkpoint"
+    if checkpoint.exists():
+        return checkpoint
+    title("Train a small ELMo on the text of Python's own documentation")
+    text, vocabulary = OUT / "python-docs.txt", OUT / "vocab.txt"
+    write_corpus(text)
+    elmo_deploy("vocabulary", text, "-o", vocabulary, "--min-count", 2)
+    options = HERE / "small.json"
+    words = ["--vocab", vocabulary, "--options", options, "-o", run]
+    elmo_deploy("train", "--train", text, "--log-every", 50, *words)
+    return checkpoint
+
+
+def neighbour_table(examples: Sequence[Example], vectors: Vectors) -> str:
+    """Two lines a sentence: itself and the one in which its word is most alike."""
+    nearest = nearest_neighbours(list(examples), vectors)
+    lines = []
+    for example, (index, cosine) in zip(examples, nearest, strict=True):
+        other = examples[index]
+        mark = " " if other.sense == example.sense else "x"
+        lines.append(f"{mark} {example.word} ({example.sense:8}) {' '.join(example.tokens)}")
+        lines.append(f"      {cosine:5.2f} ({other.sense:8}) {' '.join(other.tokens)}")
+    right = sum(examples[i].sense == e.sense for e, (i, _) in zip(examples, nearest, strict=True))
+    return "\n".join([*lines, f"{right} of {len(examples)} nearest neighbours have the same sense"])
+
+
+def title(text: str) -> None:
+    print(f"\n== {text}", flush=True)
+
+
+def elmo_deploy(*words: object) -> None:
+    """Show the command as a person would type it, and run it."""
+    arguments = [str(word) for word in words]
+    print(f"$ elmo-deploy {' '.join(arguments)}", flush=True)
+    if code := subprocess.run([COMMAND, *arguments]).returncode:
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
