@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from elmo_runtime.backends import onnxruntime
 from elmo_runtime.backends.base import Backend, BackendOptions
+from elmo_runtime.backends.tensorrt import has_engine, open_tensorrt
 from elmo_runtime.bundle import Bundle
 from elmo_runtime.errors import (
     BackendError,
@@ -23,18 +24,22 @@ from elmo_runtime.errors import (
 class Candidate:
     """A backend that may be there.
 
-    is_installed: whether the user put its library here, so that its failure deserves a warning.
-    open: raises BackendUnavailableError, BackendError or EngineError when it cannot run.
+    is_expected: whether the user made it ready, by its library or by an engine in the bundle, so
+    that its failure deserves a warning. open: raises BackendUnavailableError, BackendError or
+    EngineError when it cannot run.
     """
 
     name: str
-    is_installed: Callable[[], bool]
+    is_expected: Callable[[Bundle], bool]
     open: Callable[[Bundle, str, BackendOptions], Backend]
 
 
 CANDIDATES: tuple[Candidate, ...] = (  # the best first
-    Candidate("onnxruntime-cuda", onnxruntime.cuda_is_installed, onnxruntime.open_cuda),
-    Candidate("onnxruntime-cpu", lambda: True, onnxruntime.open_cpu),
+    Candidate("tensorrt", has_engine, open_tensorrt),
+    Candidate(
+        "onnxruntime-cuda", lambda bundle: onnxruntime.cuda_is_installed(), onnxruntime.open_cuda
+    ),
+    Candidate("onnxruntime-cpu", lambda bundle: True, onnxruntime.open_cpu),
 )
 
 
@@ -48,8 +53,8 @@ def open_backend(
 ) -> Backend:
     """The backend of this name, or for "auto" the first that opens.
 
-    "auto" gives one BackendFallbackWarning when a better one is installed but fails, none when
-    nothing better is installed. Raises BackendUnavailableError; InputError for a name unknown.
+    "auto" gives one BackendFallbackWarning when a better one is expected but fails, none when
+    nothing better is expected. Raises BackendUnavailableError; InputError for a name unknown.
     """
     by_name = {candidate.name: candidate for candidate in candidates}
     if backend == "auto":
@@ -69,7 +74,7 @@ def _open_first(
 ) -> Backend:
     failures: list[tuple[str, ElmoDeployError]] = []
     for candidate in candidates:
-        if not candidate.is_installed():
+        if not candidate.is_expected(bundle):
             continue
         try:
             backend = candidate.open(bundle, precision, options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.util
 import queue
 from collections.abc import Iterator, Sequence
 
@@ -14,9 +13,9 @@ from numpy.typing import NDArray
 from elmo_runtime.backends.base import BackendOptions, BiLmInputs, FloatArray
 from elmo_runtime.backends.buckets import choose_plan, chunks
 from elmo_runtime.backends.trt_engine import OpenEngine, OpenPlan, open_engine
-from elmo_runtime.backends.trt_library import MODULES
 from elmo_runtime.backends.trt_session import FloatOutputs, Session
 from elmo_runtime.bundle import Bundle
+from elmo_runtime.engines import engine_folders
 
 WORKERS = 2  # one computes while the other copies
 KEPT_WORDS = 32_768  # token vectors that stay on the device, for each worker: 64 MB at P = 512
@@ -95,9 +94,9 @@ class TensorRtBackend:
             self._sessions.put(kept)
 
 
-def tensorrt_is_installed() -> bool:
-    """Whether the user put TensorRT or TensorRT-RTX here, whatever became of it."""
-    return any(importlib.util.find_spec(module) is not None for module in MODULES.values())
+def has_engine(bundle: Bundle) -> bool:
+    """Whether an engine was built for this bundle, so that the user expects it to be used."""
+    return bool(engine_folders(bundle))
 
 
 def open_tensorrt(bundle: Bundle, precision: str, options: BackendOptions) -> TensorRtBackend:
