@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import importlib.metadata
 import io
 import os
 import re
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -211,7 +213,7 @@ def _create_session(path: Path, provider: str, options: BackendOptions) -> Any:
     provider_options = [_CUDA_OPTIONS if provider == CUDA else {}]
     try:
         with _translated_errors():
-            return onnxruntime.InferenceSession(
+            session = onnxruntime.InferenceSession(
                 path, settings, [provider], provider_options, enable_fallback=0
             )
     except BackendError as error:
@@ -219,6 +221,8 @@ def _create_session(path: Path, provider: str, options: BackendOptions) -> Any:
             f"onnxruntime {onnxruntime.__version__} cannot open {path.name}: {error.what}",
             hint="update onnxruntime, or export the bundle anew",
         ) from error
+    _SESSIONS.add(session)
+    return session
 
 
 def _check_placement(session: Any, provider: str) -> None:
@@ -282,3 +286,21 @@ def _their_errors() -> tuple[type[Exception], ...]:
     state = vars(importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state"))
     own = (value for value in state.values() if isinstance(value, type))
     return RuntimeError, ValueError, *(kind for kind in own if issubclass(kind, Exception))
+
+
+_SESSIONS: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _abandon_sessions() -> None:
+    """Keep every session of the parent alive in its fork, up to the end of that process.
+
+    A session that is freed destroys the locks on which its threads sleep. No thread survives a
+    fork, so the child would wait for them for ever (seen with 1.32). One reference too many is
+    the way never to free it.
+    """
+    for session in _SESSIONS:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_abandon_sessions)

@@ -1,0 +1,125 @@
+"""The chain of backends: fall back loudly and once, or raise if one was named. Promises F1, F2."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import pytest
+
+from elmo_runtime.backends.base import BackendOptions
+from elmo_runtime.backends.selection import CANDIDATES, Candidate, open_backend
+from elmo_runtime.bundle import Bundle
+from elmo_runtime.embedder import Embedder
+from elmo_runtime.errors import (
+    BackendError,
+    BackendFallbackWarning,
+    BackendUnavailableError,
+    BundleError,
+    EngineMismatchError,
+    InputError,
+)
+
+FAILURES = [
+    BackendUnavailableError("the driver is too old", hint="update it"),
+    EngineMismatchError("engine was built for sm90, this GPU is sm86", hint="run build-engine"),
+    BackendError("CUDA error 35"),
+]
+
+
+@dataclass
+class Opened:
+    """Stands for an open backend: only its name matters here."""
+
+    name: str
+    precision: str = "fp32"
+
+
+def works(name: str) -> Candidate:
+    return Candidate(name, lambda bundle: True, lambda bundle, precision, options: Opened(name))
+
+
+def fails(name: str, error: Exception, expected: bool = True) -> Candidate:
+    def open_it(bundle, precision, options):
+        raise error
+
+    return Candidate(name, lambda bundle: expected, open_it)
+
+
+@pytest.fixture
+def choose(bundle):
+    opened = Bundle.open(bundle)
+
+    def choose(*candidates: Candidate, backend: str = "auto") -> str:
+        options = BackendOptions()
+        return open_backend(opened, backend=backend, options=options, candidates=candidates).name
+
+    return choose
+
+
+def test_the_best_one_is_taken_in_silence(choose):
+    assert choose(works("tensorrt"), works("onnxruntime-cpu")) == "tensorrt"
+
+
+def test_what_nobody_expects_is_passed_over_in_silence(choose):
+    absent = fails("tensorrt", BackendUnavailableError("no"), expected=False)
+    assert choose(absent, works("onnxruntime-cpu")) == "onnxruntime-cpu"
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
+def test_a_better_one_that_fails_gives_one_warning_with_reason_and_cure(choose, error):
+    with pytest.warns(BackendFallbackWarning) as caught:
+        used = choose(fails("tensorrt", error), works("onnxruntime-cpu"))
+    assert used == "onnxruntime-cpu"
+    [warning] = caught
+    assert str(warning.message) == f"onnxruntime-cpu is used. tensorrt fails: {error}"
+
+
+def test_two_failures_are_told_in_one_warning(choose):
+    with pytest.warns(BackendFallbackWarning, match=r"too old.*CUDA error 35") as caught:
+        choose(fails("tensorrt", FAILURES[0]), fails("cuda", FAILURES[2]), works("cpu"))
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
+def test_a_named_backend_raises_and_never_degrades(choose, error):
+    with pytest.raises((BackendUnavailableError, EngineMismatchError), match=error.what):
+        choose(fails("tensorrt", error), works("onnxruntime-cpu"), backend="tensorrt")
+
+
+def test_when_none_runs_every_reason_is_told(choose):
+    with pytest.raises(BackendUnavailableError, match=r"too old.*CUDA error 35"):
+        choose(fails("tensorrt", FAILURES[0]), fails("cuda", FAILURES[2]))
+
+
+def test_a_name_that_does_not_exist_is_an_input_error(choose):
+    with pytest.raises(InputError, match="'cudnn' does not exist; use auto, cpu"):
+        choose(works("cpu"), backend="cudnn")
+
+
+def test_a_corrupt_bundle_is_no_reason_to_fall_back(choose):
+    with pytest.raises(BundleError):
+        choose(fails("tensorrt", BundleError("corrupt")), works("onnxruntime-cpu"))
+
+
+def test_the_chain_is_the_one_in_the_design():
+    names = [candidate.name for candidate in CANDIDATES]
+    assert names == ["tensorrt", "onnxruntime-cuda", "onnxruntime-cpu"]
+
+
+def test_with_the_cpu_wheel_alone_there_is_nothing_to_warn_of(bundle):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with Embedder.load(bundle) as embedder:
+            assert embedder.backend == "onnxruntime-cpu"
+            assert embedder.precision == "fp32"
+
+
+def test_the_warning_points_at_the_line_that_loads(bundle, monkeypatch):
+    chain = (fails("tensorrt", FAILURES[0]), CANDIDATES[-1])
+    monkeypatch.setattr(
+        open_backend, "__kwdefaults__", {**(open_backend.__kwdefaults__ or {}), "candidates": chain}
+    )
+    with pytest.warns(BackendFallbackWarning) as caught:
+        Embedder.load(bundle).close()
+    assert caught[0].filename == __file__

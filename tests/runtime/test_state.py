@@ -1,0 +1,84 @@
+"""States of rows, and the warm state that a bundle holds."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from elmo_runtime.bundle import Bundle
+from elmo_runtime.errors import BundleError, BundleVersionError, InputError
+from elmo_runtime.state import WARM_STATE, State, checked_state, read_warm
+from random_models import tiny_config
+
+CONFIG = tiny_config()
+
+
+def a_state(rows: int, seed: int = 0) -> State:
+    generator = np.random.default_rng(seed)
+    zeros = State.zeros(CONFIG, rows)
+    return State(
+        *(generator.normal(size=part.shape).astype(np.float32) for part in (zeros.h, zeros.c))
+    )
+
+
+def test_a_larger_batch_adds_zero_rows():
+    state = a_state(2).first(3)
+    assert (state.h[:, :, :2] == a_state(2).h).all()
+    assert not state.h[:, :, 2].any() and not state.c[:, :, 2].any()
+
+
+def test_a_smaller_batch_takes_the_first_rows_and_leaves_the_rest():
+    before, after = a_state(3), a_state(2, seed=1)
+    state = before.followed_by(after)
+    assert (state.c[:, :, :2] == after.c).all()
+    assert (state.c[:, :, 2] == before.c[:, :, 2]).all()
+
+
+@pytest.mark.parametrize(
+    ("state", "named"),
+    [
+        ("zero", "state is a str"),
+        (State(a_state(2).h, a_state(3).c), "state.c has shape"),
+        (State(a_state(2).h[0], a_state(2).c), "state.h has shape"),
+        (State(a_state(2).h.astype(float), a_state(2).c), "state.h must be a float32"),
+        (State(a_state(2).h, None), "state.c must be a float32"),
+        (State(a_state(2).h * np.nan, a_state(2).c), "state.h holds a value"),
+    ],
+)
+def test_a_state_that_no_call_gave_is_refused(state, named):
+    with pytest.raises(InputError, match=named):
+        checked_state(state, CONFIG)
+
+
+def test_the_warm_state_of_a_bundle_is_one_row(bundle):
+    assert read_warm(Bundle.open(bundle)).rows == 1
+
+
+@pytest.fixture
+def bundle_with_state(bundle, tmp_path):
+    """An opened copy of the bundle whose warm state is then replaced, or removed."""
+
+    def make(tensors: dict[str, np.ndarray] | None) -> Bundle:
+        opened = Bundle.open(shutil.copytree(bundle, tmp_path / "bundle"))
+        (opened.path / WARM_STATE).unlink()
+        if tensors is not None:
+            save_file(tensors, opened.path / WARM_STATE)
+        return opened
+
+    return make
+
+
+def test_a_bundle_without_a_warm_state_says_so(bundle_with_state):
+    with pytest.raises(BundleError, match='use state="zero"'):
+        read_warm(bundle_with_state(None))
+
+
+@pytest.mark.parametrize(
+    "tensors", [{"h": np.zeros((2, 2, 8), np.float32)}, {"h": np.zeros(3), "c": np.zeros(3)}]
+)
+def test_a_warm_state_of_another_model_is_refused(bundle_with_state, tensors):
+    with pytest.raises(BundleVersionError, match="no warm state"):
+        read_warm(bundle_with_state(tensors))
