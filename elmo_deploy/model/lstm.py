@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from elmo_deploy.model.lstm_autograd import Clips, run_window
+from elmo_deploy.model.lstm_autograd import Clips, LstmWeights, run_window
 from elmo_runtime.config import ElmoConfig
 
 
@@ -30,7 +30,7 @@ class ProjectedLstm(nn.Module):
     def __init__(self, config: ElmoConfig) -> None:
         super().__init__()
         projection, cell = config.projection_dim, config.lstm_dim
-        self.cell_clip, self.proj_clip = config.cell_clip, config.proj_clip
+        self.clips = Clips(config.cell_clip, config.proj_clip)
         self.input_weight = nn.Parameter(torch.empty(projection, 4 * cell))
         self.recurrent_weight = nn.Parameter(torch.empty(projection, 4 * cell))
         self.bias = nn.Parameter(torch.empty(4 * cell))
@@ -43,22 +43,28 @@ class ProjectedLstm(nn.Module):
 
         Where mask (batch, length) is False the output is 0 and the state stands still.
         """
-        steps = None if mask is None else mask.t().unsqueeze(-1)
         outputs, h, c = run_window(
-            inputs.transpose(0, 1).to(state.c.dtype),
-            (state.h, state.c),
-            (self.input_weight, self.recurrent_weight, self.bias, self.projection_weight),
-            mask=steps,
-            clips=Clips(self.cell_clip, self.proj_clip),
+            inputs.transpose(0, 1).unsqueeze(0).to(state.c.dtype),
+            (state.h.unsqueeze(0), state.c.unsqueeze(0)),
+            LstmWeights(*(weight.unsqueeze(0) for weight in self.weights)),
+            mask=None if mask is None else mask.t().unsqueeze(-1),
+            clips=self.clips,
         )
-        return outputs.transpose(0, 1), LstmState(h, c)
+        return outputs[0].transpose(0, 1), LstmState(h[0], c[0])
+
+    @property
+    def weights(self) -> LstmWeights:
+        """The parameters in the order in which they are used."""
+        return LstmWeights(
+            self.input_weight, self.recurrent_weight, self.bias, self.projection_weight
+        )
 
     def step(self, product: Tensor, state: LstmState) -> LstmState:
         """One time step; product (batch, 4C) is x Wx + b. This defines what `forward` computes."""
         i, g, f, o = (product + state.h @ self.recurrent_weight).chunk(4, dim=-1)
         c = torch.sigmoid(f + 1.0) * state.c + torch.sigmoid(i) * torch.tanh(g)
-        c = clip(c, self.cell_clip)
-        h = clip((torch.sigmoid(o) * torch.tanh(c)) @ self.projection_weight, self.proj_clip)
+        c = clip(c, self.clips.cell)
+        h = clip((torch.sigmoid(o) * torch.tanh(c)) @ self.projection_weight, self.clips.projection)
         return LstmState(h, c)
 
     def reset_parameters(self, generator: torch.Generator) -> None:

@@ -1,7 +1,8 @@
-"""The projected LSTM over a whole window as one differentiable function, made for speed.
+"""Projected LSTMs over a whole window as one differentiable function, made for speed.
 
 `ProjectedLstm.step` is the definition; this computes the same numbers and gradients with one
-product over all steps for the inputs and, in the backward pass, one for each weight.
+product over all steps for the inputs and, in the backward pass, one for each weight. Several
+independent LSTMs of one shape, such as the two directions of a layer, run side by side.
 """
 
 from __future__ import annotations
@@ -11,6 +12,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+
+class LstmWeights(NamedTuple):
+    """The weights of n LSTMs, named as those of `ProjectedLstm`."""
+
+    input: Tensor  # (n, P, 4C)
+    recurrent: Tensor  # (n, P, 4C)
+    bias: Tensor  # (n, 4C)
+    projection: Tensor  # (n, C, P)
 
 
 class Clips(NamedTuple):
@@ -23,16 +33,16 @@ class Clips(NamedTuple):
 def run_window(
     inputs: Tensor,
     state: tuple[Tensor, Tensor],
-    weights: tuple[Tensor, Tensor, Tensor, Tensor],
+    weights: LstmWeights,
     *,
     mask: Tensor | None,
     clips: Clips,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs (length, batch, P) from state h, c -> outputs (length, batch, P), final h, final c.
+    """Inputs (n, length, batch, P) from state h, c -> outputs of that shape, final h, final c.
 
-    The weights are those of `ProjectedLstm`: (P, 4C), (P, 4C), (4C,), (C, P). Where mask
-    (length, batch, 1) is False the output is 0 and the state stands still. Under autocast the
-    products run in its type, gates and cells in that of the state.
+    The state is (n, batch, P) and (n, batch, C). Where mask (length, batch, 1) is False the output
+    is 0 and the state stands still. Under autocast the products run in its type, gates and cells
+    in that of the state.
     """
     kind = inputs.device.type
     products = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else inputs.dtype
@@ -61,40 +71,40 @@ class WindowLstm(torch.autograd.Function):
         products: torch.dtype,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As `run_window`; keeps of every step what the derivative needs."""
-        length, batch, width = inputs.shape
+        n, length, batch, width = inputs.shape
         n_cells = c.shape[-1]
         x, w_x, w_h, w_p = (
             tensor.to(products)
             for tensor in (inputs, input_weight, recurrent_weight, projection_weight)
         )
         shift = bias.clone()
-        shift[2 * n_cells : 3 * n_cells] += 1.0  # sigmoid(f + 1)
-        gates = _affine(x.reshape(-1, width), w_x, shift).view(length, batch, 4 * n_cells)
-        raw_c, tanh_c, hidden = (c.new_empty(length, batch, n_cells) for _ in range(3))
-        raw_h = h.new_empty(length, batch, width)
-        cells = c.new_empty(length + 1, batch, n_cells)
-        states = h.new_empty(length + 1, batch, width)
-        cells[0], states[0] = c, h
+        shift[:, 2 * n_cells : 3 * n_cells] += 1.0  # sigmoid(f + 1)
+        gates = _affine(x.reshape(n, -1, width), w_x, shift).view(n, length, batch, 4 * n_cells)
+        raw_c, tanh_c, hidden = (c.new_empty(n, length, batch, n_cells) for _ in range(3))
+        raw_h = h.new_empty(n, length, batch, width)
+        cells = c.new_empty(n, length + 1, batch, n_cells)
+        states = h.new_empty(n, length + 1, batch, width)
+        cells[:, 0], states[:, 0] = c, h
         for t in range(length):
-            z = _add_product(gates[t], states[t], w_h)
-            i = z[:, :n_cells].sigmoid_()
-            g = z[:, n_cells : 2 * n_cells].tanh_()
-            f, o = z[:, 2 * n_cells :].sigmoid_().chunk(2, dim=-1)
-            torch.mul(f, cells[t], out=raw_c[t]).addcmul_(i, g)
-            _clip(raw_c[t], clips.cell, out=cells[t + 1])
-            torch.tanh(cells[t + 1], out=tanh_c[t])
-            torch.mul(o, tanh_c[t], out=hidden[t])
-            raw_h[t] = hidden[t].to(products) @ w_p
-            _clip(raw_h[t], clips.projection, out=states[t + 1])
+            z = _add_product(gates[:, t], states[:, t], w_h)
+            i = z[..., :n_cells].sigmoid_()
+            g = z[..., n_cells : 2 * n_cells].tanh_()
+            f, o = z[..., 2 * n_cells :].sigmoid_().chunk(2, dim=-1)
+            torch.mul(f, cells[:, t], out=raw_c[:, t]).addcmul_(i, g)
+            _clip(raw_c[:, t], clips.cell, out=cells[:, t + 1])
+            torch.tanh(cells[:, t + 1], out=tanh_c[:, t])
+            torch.mul(o, tanh_c[:, t], out=hidden[:, t])
+            raw_h[:, t] = hidden[:, t].to(products) @ w_p
+            _clip(raw_h[:, t], clips.projection, out=states[:, t + 1])
             if mask is not None:  # past the end the state stands still
-                cells[t + 1] = torch.where(mask[t], cells[t + 1], cells[t])
-                states[t + 1] = torch.where(mask[t], states[t + 1], states[t])
+                cells[:, t + 1] = torch.where(mask[t], cells[:, t + 1], cells[:, t])
+                states[:, t + 1] = torch.where(mask[t], states[:, t + 1], states[:, t])
         ctx.save_for_backward(
             x, w_x, w_h, w_p, mask, gates, raw_c, tanh_c, hidden, raw_h, cells, states
         )
         ctx.clips = clips
-        outputs = states[1:].clone() if mask is None else states[1:] * mask
-        return outputs, states[-1].clone(), cells[-1].clone()
+        outputs = states[:, 1:].clone() if mask is None else states[:, 1:] * mask
+        return outputs, states[:, -1].clone(), cells[:, -1].clone()
 
     @staticmethod
     @once_differentiable
@@ -104,48 +114,46 @@ class WindowLstm(torch.autograd.Function):
             x, w_x, w_h, w_p, mask, gates, raw_c, tanh_c, hidden, raw_h, cells, states
         ) = ctx.saved_tensors  # fmt: skip
         grad_output, dh, dc = grad_outputs
-        length, batch, width = x.shape
+        n, length, batch, width = x.shape
         n_cells = dc.shape[-1]
         # What each gate's gradient is multiplied by, for all steps at once; in the loop it becomes
         # the gradient of the gate before its sigmoid or tanh.
-        dz = _gate_derivatives(gates, tanh_c, cells[:-1])
+        dz = _gate_derivatives(gates, tanh_c, cells[:, :-1])
+        dz_by_gate = dz.view(n, length, batch, 4, n_cells)
         _, _, f, o = gates.chunk(4, dim=-1)
-        to_c = (1 - tanh_c.square()).mul_(o)
+        to_c = tanh_c.square().neg_().add_(1).mul_(o)
         open_c, open_h = _unclipped(raw_c, ctx.clips.cell), _unclipped(raw_h, ctx.clips.projection)
         d_raw_h = torch.empty_like(raw_h)
-        back_h, back_p = w_h.t(), w_p.t()
-        dz_by_gate = dz.view(length, batch, 4, n_cells)
+        back_h, back_p = w_h.transpose(1, 2), w_p.transpose(1, 2)
         for t in reversed(range(length)):
             if mask is None:
-                torch.add(grad_output[t], dh, out=d_raw_h[t])
+                torch.add(grad_output[:, t], dh, out=d_raw_h[:, t])
             else:
                 past_h, past_c = dh * ~mask[t], dc * ~mask[t]  # went around the cell
-                d_raw_h[t] = (grad_output[t] + dh) * mask[t]
+                d_raw_h[:, t] = (grad_output[:, t] + dh) * mask[t]
                 dc = dc * mask[t]
             if open_h is not None:
-                d_raw_h[t].mul_(open_h[t])
-            d_hidden = (d_raw_h[t].to(w_p.dtype) @ back_p).to(dc.dtype)
-            dc = torch.addcmul(dc, d_hidden, to_c[t])
+                d_raw_h[:, t].mul_(open_h[:, t])
+            d_hidden = (d_raw_h[:, t].to(w_p.dtype) @ back_p).to(dc.dtype)
+            dc = torch.addcmul(dc, d_hidden, to_c[:, t])
             if open_c is not None:
-                dc.mul_(open_c[t])
-            dz_by_gate[t, :, :3].mul_(dc.unsqueeze(1))
-            dz_by_gate[t, :, 3].mul_(d_hidden)
-            dc = dc.mul_(f[t])
-            dh = (dz[t].to(w_h.dtype) @ back_h).to(dh.dtype)
+                dc.mul_(open_c[:, t])
+            dz_by_gate[:, t, :, :3].mul_(dc.unsqueeze(2))
+            dz_by_gate[:, t, :, 3].mul_(d_hidden)
+            dc = dc.mul_(f[:, t])
+            dh = (dz[:, t].to(w_h.dtype) @ back_h).to(dh.dtype)
             if mask is not None:
                 dh, dc = dh + past_h, dc + past_c
-        rows = dz.view(-1, 4 * n_cells).to(w_x.dtype)
-        h_before = states[:-1].reshape(-1, width).to(rows.dtype)
-        projected = d_raw_h.view(-1, width).to(rows.dtype)
+        rows = dz.view(n, -1, 4 * n_cells).to(w_x.dtype)
         out = dc.dtype
         return (
-            (rows @ w_x.t()).view_as(x).to(out),
+            (rows @ w_x.transpose(1, 2)).view_as(x).to(out),
             dh,
             dc,
-            (x.reshape(-1, width).t() @ rows).to(out),
-            (h_before.t() @ rows).to(out),
-            dz.sum(dim=(0, 1)),
-            (hidden.view(-1, n_cells).t().to(rows.dtype) @ projected).to(out),
+            _product_over_rows(x, rows).to(out),
+            _product_over_rows(states[:, :-1], rows).to(out),
+            dz.sum(dim=(1, 2)),
+            _product_over_rows(hidden, d_raw_h.view(n, -1, width).to(w_p.dtype)).to(out),
             None,
             None,
             None,
@@ -153,7 +161,7 @@ class WindowLstm(torch.autograd.Function):
 
 
 def _gate_derivatives(gates: Tensor, tanh_c: Tensor, cells_before: Tensor) -> Tensor:
-    """(length, batch, 4C): of the cell by z for i, g and f, of the hidden vector by z for o."""
+    """(n, length, batch, 4C): of the cell by z for i, g and f, of the hidden vector by z for o."""
     i, g, f, o = gates.chunk(4, dim=-1)
     derivatives = torch.empty_like(gates)
     by_i, by_g, by_f, by_o = derivatives.chunk(4, dim=-1)
@@ -166,15 +174,20 @@ def _gate_derivatives(gates: Tensor, tanh_c: Tensor, cells_before: Tensor) -> Te
 
 def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if x.dtype == bias.dtype:
-        return torch.addmm(bias, x, weight)
-    return (x @ weight).to(bias.dtype).add_(bias)
+        return torch.baddbmm(bias.unsqueeze(1), x, weight)
+    return (x @ weight).to(bias.dtype).add_(bias.unsqueeze(1))
 
 
 def _add_product(z: Tensor, h: Tensor, weight: Tensor) -> Tensor:
     """Add h W to z, in place; W may be of a lower precision."""
     if weight.dtype == z.dtype:
-        return z.addmm_(h, weight)
+        return z.baddbmm_(h, weight)
     return z.add_(h.to(weight.dtype) @ weight)
+
+
+def _product_over_rows(x: Tensor, rows: Tensor) -> Tensor:
+    """x^T rows for x (n, length, batch, D) and rows (n, length * batch, E): (n, D, E)."""
+    return x.reshape(len(x), -1, x.shape[-1]).transpose(1, 2).to(rows.dtype) @ rows
 
 
 def _clip(x: Tensor, limit: float | None, *, out: Tensor) -> None:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from elmo_deploy.model.bilm import BiLm
 from elmo_deploy.model.char_cnn import CharCnn
 from elmo_deploy.model.lstm import LstmState, ProjectedLstm
+from elmo_deploy.training.both_directions import run_both
+from elmo_deploy.training.convolution import convolve_at_once
 from elmo_deploy.training.softmax import Softmax
 from elmo_export.checkpoint import SOFTMAX, Checkpoint
 from elmo_runtime.config import ElmoConfig
@@ -49,19 +51,19 @@ class LanguageModel(nn.Module):
         Where mask (rows, steps) is False there is no word in either direction.
         """
         tokens = F.embedding(positions, self.word_vectors(words))
-        tops, finals = [], []
-        for direction, stack in enumerate((self.bilm.forward_stack, self.bilm.backward_stack)):
-            begin = LstmState(state.h[:, direction], state.c[:, direction])
-            outputs, final = stack(tokens[direction], begin, mask)
-            tops.append(self.dropout(outputs[-1]))
-            finals.append(final)
-        h, c = (torch.stack(part, dim=1) for part in zip(*finals, strict=True))
-        return Hidden(torch.stack(tops), LstmState(h, c))
+        if mask is not None:
+            tokens = tokens * mask.unsqueeze(-1)
+        outputs, final = run_both(self.bilm, tokens, state, mask)
+        return Hidden(self.dropout(outputs[-1]), final)
 
     def word_vectors(self, words: Sequence[Tensor]) -> Tensor:
         """Groups of (n, width) character ids -> (all n, P), in the order of the groups."""
-        cnn = self.char_cnn
-        return cnn.project(torch.cat([cnn.convolve(cnn.embed(group)) for group in words]))
+        cnn, full = self.char_cnn, self.config.max_characters_per_token
+        # Only words as long as the limit may lack the room behind them; they come last.
+        roomy = [group for group in words if group.shape[1] < full]
+        features = [convolve_at_once(cnn, roomy)] if roomy else []
+        features += [cnn.convolve(cnn.embed(group)) for group in words[len(roomy) :]]
+        return cnn.project(torch.cat(features))
 
     def zero_state(self, n_rows: int) -> LstmState:
         """The state of rows that have read nothing."""

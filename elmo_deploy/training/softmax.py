@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from elmo_runtime.errors import ConfigError
 
@@ -42,8 +44,7 @@ def draw_negatives(n: int, vocabulary_size: int, random: np.random.Generator) ->
 
 def log_expected_count(ids: Tensor, draws: int, vocabulary_size: int) -> Tensor:
     """Logarithm of the probability that each id is among the distinct ids of so many draws."""
-    ids = ids.double()
-    probability = (torch.log(ids + 2) - torch.log(ids + 1)) / math.log(vocabulary_size + 1)
+    probability = torch.log1p(1 / (ids.double() + 1)) / math.log(vocabulary_size + 1)
     return torch.log(-torch.expm1(draws * torch.log1p(-probability)))
 
 
@@ -85,30 +86,32 @@ class SampledSoftmax:
     """
 
     def __init__(self, softmax: Softmax, targets: Tensor, negatives: list[Negatives]) -> None:
-        device = targets.device
-        self._size = len(softmax.bias)
-        self._negatives = [torch.from_numpy(drawn.ids).to(device) for drawn in negatives]
-        self._draws = [drawn.draws for drawn in negatives]
-        self._targets = targets.flatten(1)
-        touched = torch.cat([self._targets.flatten(), *self._negatives])
-        self.rows, places = torch.unique(touched, return_inverse=True)
-        *places, last = places.split([targets[0].numel()] * 2 + [len(n) for n in self._negatives])
-        self._places = [*places, last]
+        device, size = targets.device, len(softmax.bias)
+        drawn = [torch.from_numpy(negative.ids).to(device) for negative in negatives]
+        wanted = targets.flatten(1)
+        self.rows, places = torch.unique(torch.cat([wanted.flatten(), *drawn]), return_inverse=True)
         self.weight = softmax.weight.detach()[self.rows].requires_grad_()
         self.bias = softmax.bias.detach()[self.rows].requires_grad_()
+        self._targets = places[: wanted.numel()].view_as(wanted)  # (2, n), into `rows`
+        self._negatives = places[wanted.numel() :].view(2, -1)
+        # What a direction's logits are lowered by, for each of the rows.
+        self._corrections = [
+            log_expected_count(self.rows, negative.draws, size).float() for negative in negatives
+        ]
 
     def loss(self, hidden: Tensor, direction: int) -> Tensor:
         """(n, P) vectors of a direction -> cross-entropy (n,) against its negatives."""
         targets, negatives = self._targets[direction], self._negatives[direction]
-        at_target, at_negatives = self._places[direction], self._places[2 + direction]
-        true = (hidden * self.weight[at_target]).sum(dim=-1).float()
-        true = true + self.bias[at_target] - self._correction(targets, direction)
-        sampled = F.linear(hidden, self.weight[at_negatives]).float()
-        sampled = sampled + (self.bias[at_negatives] - self._correction(negatives, direction))
-        # A negative that is the target itself would be counted twice.
-        sampled = sampled.masked_fill(targets[:, None] == negatives, -math.inf)
-        everything = torch.logaddexp(true, sampled.logsumexp(dim=-1))
-        return everything - true
+        bias = self.bias - self._corrections[direction]
+        true_weight = self.weight.index_select(0, targets)
+        true = (hidden * true_weight).sum(dim=-1).float() + bias.index_select(0, targets)
+        others = LogSumExp.apply(  # type: ignore[no-untyped-call]
+            hidden,
+            self.weight.index_select(0, negatives),
+            bias.index_select(0, negatives),
+            self._hits(targets, negatives),
+        )
+        return torch.logaddexp(true, others) - true
 
     def gradients(self) -> dict[str, RowGradient]:
         """What `backward` left, under the names of a checkpoint."""
@@ -118,5 +121,42 @@ class SampledSoftmax:
             "softmax.bias": RowGradient(self.rows, self.bias.grad),
         }
 
-    def _correction(self, ids: Tensor, direction: int) -> Tensor:
-        return log_expected_count(ids, self._draws[direction], self._size).float()
+    def _hits(self, targets: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
+        """Where a negative is the target itself, which must not be counted twice."""
+        column_of = torch.full_like(self.rows, -1)
+        column_of[negatives] = torch.arange(len(negatives), device=negatives.device)
+        columns = column_of[targets]
+        hits = torch.nonzero(columns >= 0).squeeze(1)
+        return hits, columns[hits]
+
+
+class LogSumExp(torch.autograd.Function):
+    """log sum_k exp(x w_k + b_k) for every x, without the hits: (n, P), (m, P), (m,) -> (n,).
+
+    Written out because the (n, m) matrix is the largest thing in a step: here it is made once and
+    its derivative, the softmax, is never formed but folded into the products with it.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, hits: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """Under autocast the product runs in its type, the rest in that of the bias."""
+        logits = F.linear(x, weight).to(bias.dtype).add_(bias)
+        logits[hits] = -math.inf
+        top = logits.amax(dim=1, keepdim=True)
+        powers = logits.sub_(top).exp_()
+        total = powers.sum(dim=1)
+        ctx.save_for_backward(x, weight, powers, total)
+        return total.log().add_(top.squeeze(1))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """The softmax is powers / total; its rows are scaled on the narrow side of the products."""
+        x, weight, powers, total = ctx.saved_tensors
+        scale = (gradient / total).unsqueeze(1)
+        d_x = (powers @ weight.to(powers.dtype)) * scale
+        d_weight = powers.t() @ (x.to(powers.dtype) * scale)
+        d_bias = (powers.t() @ scale).squeeze(1)
+        return d_x.to(x.dtype), d_weight.to(weight.dtype), d_bias, None
