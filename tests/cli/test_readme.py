@@ -1,0 +1,53 @@
+"""The Python of the README and the docs is run, their commands are parsed."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import typer
+
+from elmo_deploy.cli import VERBS, app
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(language):
+    """The text of each block of this language."""
+    blocks = []
+    for page in PAGES:
+        found = re.findall(rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
+        for number, text in enumerate(found, start=1):
+            blocks.append(pytest.param(text, id=f"{page.stem}-{number}"))
+    return blocks
+
+
+@pytest.mark.parametrize("program", blocks("python"))
+def test_the_python_of_the_docs_runs(program, bundle, model, tmp_path, monkeypatch):
+    shutil.copytree(bundle, tmp_path / "bundle")
+    shutil.copytree(model, tmp_path / "checkpoint")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, "docs", "exec"), {})
+
+
+@pytest.mark.parametrize("script", blocks("sh"))
+def test_the_commands_of_the_docs_have_these_options(script):
+    group = typer.main.get_command(app)
+    for line in script.splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["elmo-deploy"]:
+            verb = group.get_command(None, words[1])
+            verb.make_context(words[1], words[2:])
+
+
+def test_the_readme_lists_every_command():
+    table = (ROOT / "README.md").read_text("utf-8").partition("## Commands")[2]
+    assert all(f"`{verb}`" in table for verb in VERBS)
+
+
+def test_the_readme_and_the_makefile_name_the_same_commands():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.M))
+    named = set(re.findall(r"^make (\w+)", (ROOT / "README.md").read_text("utf-8"), re.M))
+    assert named == {"demo", "test"} and named <= targets
