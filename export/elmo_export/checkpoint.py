@@ -61,7 +61,10 @@ class Checkpoint:
 
     @classmethod
     def read(cls, folder: Path) -> Checkpoint:
-        """Read a checkpoint directory. Raises CheckpointError or ConfigError, each one line."""
+        """Read a checkpoint directory; half-precision weights are widened.
+
+        Raises CheckpointError or ConfigError, each one line.
+        """
         folder = Path(folder)
         options = _read_options(folder / CONFIG)
         try:
@@ -76,7 +79,7 @@ class Checkpoint:
         vocabulary = folder / VOCABULARY
         return cls(
             config=ElmoConfig.from_options(options),
-            tensors=tensors,
+            tensors={name: _widened(name, tensor) for name, tensor in tensors.items()},
             vocabulary=tuple(vocabulary.read_text("utf-8").split("\n")[:-1])
             if vocabulary.exists()
             else None,
@@ -84,15 +87,20 @@ class Checkpoint:
             | dict(options.get("provenance", {})),
         )
 
-    def write(self, folder: Path) -> None:
-        """Write the directory atomically; the same model gives the same bytes."""
+    def write(self, folder: Path, *, half: bool = False) -> None:
+        """Write the directory atomically; the same model gives the same bytes.
+
+        half: store the weights in float16, in half the space. Raises CheckpointError for a weight
+        beyond its range.
+        """
+        stored = _halved(self.tensors) if half else self.tensors
         with atomic_directory(folder) as scratch:
             options = self.config.to_options()
             if self.provenance:
                 options["provenance"] = dict(self.provenance)
             (scratch / CONFIG).write_text(json.dumps(options, indent=2) + "\n", "utf-8")
             save_file(
-                {name: np.ascontiguousarray(self.tensors[name]) for name in sorted(self.tensors)},
+                {name: np.ascontiguousarray(stored[name]) for name in sorted(stored)},
                 scratch / WEIGHTS,
             )
             if self.vocabulary is not None:
@@ -125,6 +133,20 @@ def expected_shapes(config: ElmoConfig) -> dict[str, tuple[int, ...]]:
             shapes[f"{layer}.bias"] = (4 * C,)
             shapes[f"{layer}.projection_weight"] = (C, P)
     return shapes
+
+
+def _widened(name: str, tensor: NDArray[Any]) -> NDArray[np.float32]:
+    if tensor.dtype not in (np.float16, np.float32, np.float64):
+        raise CheckpointError(f"tensor {name} is {tensor.dtype}, must be a floating-point type")
+    return tensor.astype(np.float32, copy=False)
+
+
+def _halved(tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float16]]:
+    for name, tensor in tensors.items():
+        largest = float(np.abs(tensor).max(initial=0))
+        if largest > np.finfo(np.float16).max:
+            raise CheckpointError(f"tensor {name} holds {largest:.3g}, beyond float16's 65504")
+    return {name: tensor.astype(np.float16) for name, tensor in tensors.items()}
 
 
 def _read_options(path: Path) -> dict[str, Any]:

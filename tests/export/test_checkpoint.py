@@ -1,0 +1,45 @@
+"""A checkpoint on disk is the checkpoint, or an error of one line."""
+
+import numpy as np
+import pytest
+from random_models import random_checkpoint, tiny_config
+from safetensors.numpy import load_file, save_file
+
+from elmo_export.checkpoint import Checkpoint
+from elmo_runtime.errors import CheckpointError
+
+
+def test_a_checkpoint_survives_the_disk(tiny_checkpoint, tmp_path):
+    tiny_checkpoint.write(tmp_path / "checkpoint")
+    back = Checkpoint.read(tmp_path / "checkpoint")
+    assert back.config == tiny_checkpoint.config
+    assert all((back.tensors[n] == t).all() for n, t in tiny_checkpoint.tensors.items())
+
+
+def test_half_precision_takes_half_the_space_and_is_widened_again(tiny_checkpoint, tmp_path):
+    tiny_checkpoint.write(tmp_path / "whole")
+    tiny_checkpoint.write(tmp_path / "half", half=True)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half")]
+    back = Checkpoint.read(tmp_path / "half")
+    assert sizes[1] < 0.6 * sizes[0]
+    for name, tensor in tiny_checkpoint.tensors.items():
+        assert back.tensors[name].dtype == np.float32
+        assert (back.tensors[name] == tensor.astype(np.float16)).all()
+
+
+def test_weights_beyond_half_precision_are_refused(tmp_path):
+    checkpoint = random_checkpoint(tiny_config())
+    checkpoint.tensors["char_cnn.projection.bias"][0] = 1e6
+    with pytest.raises(CheckpointError, match="beyond float16"):
+        checkpoint.write(tmp_path / "half", half=True)
+    assert not (tmp_path / "half").exists()
+
+
+def test_weights_that_are_no_floats_are_refused(tiny_checkpoint, tmp_path):
+    tiny_checkpoint.write(tmp_path / "checkpoint")
+    weights = tmp_path / "checkpoint" / "model.safetensors"
+    tensors = load_file(weights)
+    tensors["char_cnn.projection.bias"] = tensors["char_cnn.projection.bias"].astype(np.int32)
+    save_file(tensors, weights)
+    with pytest.raises(CheckpointError, match=r"projection\.bias is int32"):
+        Checkpoint.read(tmp_path / "checkpoint")
