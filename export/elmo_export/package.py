@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from elmo_export.cases import parity_cases, sentence_inputs
+from elmo_export.cases import SHAPES, parity_cases, sentence_inputs, too_large
 from elmo_export.checkpoint import CONFIG, Checkpoint
 from elmo_export.graph import build_bilm, build_joined, build_token_encoder
 from elmo_export.interface import describe_graph
@@ -23,6 +23,7 @@ from elmo_export.precision import FP32, Fp16, Fp32
 from elmo_export.ranges import kept_in_fp32
 from elmo_export.sessions import GraphRunner
 from elmo_runtime.bundle import Bundle, Graph, Manifest, write_manifest
+from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import InputError, VerificationError
 from elmo_runtime.files import atomic_directory
 
@@ -71,7 +72,7 @@ def export_bundle(
             graphs=tuple(graphs),
             provenance={**checkpoint.provenance, **_versions()},
             parity=tuple(asdict(row) for row in rows),
-            notes=kept,
+            notes=kept | _left_out(checkpoint.config),
         )
         (folder / README).write_text(model_card(manifest, checkpoint), "utf-8")
         write_manifest(folder, manifest)
@@ -191,6 +192,11 @@ def _runnable(graphs: Sequence[Graph]) -> Iterator[tuple[Graph, ...]]:
             yield encoders[graph.precision], graph
         elif graph.part == "joined":
             yield (graph,)
+
+
+def _left_out(config: ElmoConfig) -> dict[str, str]:
+    shapes = [f"{batch}x{length}" for batch, length in SHAPES if too_large(config, batch, length)]
+    return {"parity cases left out for their size": ", ".join(shapes)} if shapes else {}
 
 
 def _versions() -> dict[str, str]:
