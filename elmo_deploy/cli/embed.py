@@ -1,27 +1,23 @@
-"""`elmo-deploy embed`: sentences, one a line -> one file of vectors."""
+"""`elmo-deploy embed`: sentences of any number of inputs -> one file, or a folder of parts."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from elmo_runtime.bulk import Corpus
-    from elmo_runtime.embedder import Embedder
-    from elmo_runtime.outputs import Embeddings
+FOLDER = "when OUT is a folder"
 
 
 def embed(
     bundle: Annotated[Path, typer.Argument(help="The bundle directory.")],
-    source: Annotated[
-        str,
+    inputs: Annotated[
+        list[str],
         typer.Argument(
-            metavar="INPUT", help="Sentences, one a line, tokens between spaces; - is stdin."
+            metavar="INPUT...",
+            help="Files, folders or globs: text with a sentence a line, .jsonl, .parquet; the first"
+            " two also as .gz. - is stdin.",
         ),
     ],
     out: Annotated[
@@ -29,15 +25,43 @@ def embed(
         typer.Option(
             "--out",
             "-o",
-            help=".hdf5 (AllenNLP's layout), .npz or .safetensors.",
+            help="A file: .hdf5 (AllenNLP's layout), .npz or .safetensors. A name without a suffix"
+            " is a folder of Parquet parts, for large inputs: it survives interruption.",
             show_default=False,
         ),
     ],
     output: Annotated[
         str,
-        typer.Option(help="elmo, word_emb, lstm_outputs1 ..., layers, or default: one a sentence."),
+        typer.Option(
+            help="elmo, word_emb, lstm_outputs1 ..., layers, or default: one a sentence."
+            f" Several, between commas, {FOLDER}."
+        ),
     ] = "elmo",
     dtype: Annotated[str, typer.Option(help="float32 or float16.")] = "float32",
+    format: Annotated[
+        str, typer.Option(help="Of the inputs: text, jsonl or parquet; auto goes by the name.")
+    ] = "auto",
+    text_field: Annotated[
+        str, typer.Option(help="JSON lines and Parquet: where the text, or the tokens, are.")
+    ] = "text",
+    id_field: Annotated[
+        str | None, typer.Option(help="JSON lines and Parquet: what names a sentence.")
+    ] = None,
+    on_error: Annotated[
+        str, typer.Option(help="fail or skip: what a line that gives no sentence does.")
+    ] = "fail",
+    resume: Annotated[
+        bool, typer.Option("--resume", help=f"Go on with what was begun, {FOLDER}.")
+    ] = False,
+    shard: Annotated[
+        str, typer.Option(help=f"i/n: do one part in n, i from 0 to n - 1, {FOLDER}.")
+    ] = "0/1",
+    part_rows: Annotated[
+        int, typer.Option(min=1, help=f"Most sentences of a part, {FOLDER}.")
+    ] = 5_000,
+    part_tokens: Annotated[
+        int, typer.Option(min=1, help=f"Most tokens of a part, {FOLDER}.")
+    ] = 50_000,
     state: Annotated[str, typer.Option(help="zero, warm or carry.")] = "zero",
     rows: Annotated[
         int, typer.Option(min=1, help="With --state carry: sentences a batch; AllenNLP's are 64.")
@@ -56,75 +80,52 @@ def embed(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Embed sentences into a file, in order and in bounded memory."""
-    from elmo_deploy.cli import terminal
-    from elmo_deploy.cli.meter import Meter
-    from elmo_runtime.bulk import Corpus, find_sources
-    from elmo_runtime.embedder import Embedder
-    from elmo_runtime.outputs import checked_outputs
-    from elmo_runtime.writers import check_target, open_writer
-
-    keys = "sentence" if use_sentence_keys else "forget" if forget_sentences else "index"
-    check_target(out, dtype=dtype, keys=keys)
-    corpus = Corpus(find_sources([source]))
-    with Embedder.load(
-        bundle,
-        backend=backend,
-        precision=precision,
-        state=state,
-        threads=threads,
-        token_budget=batch,
-    ) as elmo:
-        (output,) = checked_outputs(output, elmo.config)
-        shape = _row_shape(elmo, output)
-        texts: deque[str] = deque()  # of the sentences that were read and are not yet written
-        stream = _vectors(elmo, _tokens(corpus, texts), output, dtype, rows, state)
-        with (
-            open_writer(out, row_shape=shape, dtype=dtype, keys=keys) as writer,
-            Meter(corpus) as meter,
-        ):
-            for one in stream:
-                writer.add(texts.popleft(), one[output][0])
-                meter.add(int(one.lengths[0]))
-        in_use = {"backend": elmo.backend, "precision": elmo.precision}
-    if as_json:
-        terminal.print_json({"file": str(out), **meter.summary(), **in_use})
-    else:
-        where = f"on {in_use['backend']} in {in_use['precision']}"
-        terminal.stderr().print(f"{meter} {where} -> {out}")
-
-
-def _tokens(corpus: Corpus, texts: deque[str]) -> Iterator[tuple[str, ...]]:
-    """The sentences of the corpus; what each one says is left in `texts`."""
-    from elmo_runtime.bulk import BadRecord
+    """Embed sentences, in order and in bounded memory."""
+    from elmo_deploy.cli.embed_file import embed_file, is_file_name
+    from elmo_deploy.cli.embed_folder import embed_folder
+    from elmo_runtime.bulk import BlockLimits, Corpus, Fields, Shard, find_sources
     from elmo_runtime.errors import InputError
 
-    for record in corpus:
-        if isinstance(record, BadRecord):
-            raise InputError(str(record), hint="mend or remove the line")
-        texts.append(" ".join(record.tokens))
-        yield record.tokens
-
-
-def _vectors(
-    elmo: Embedder,
-    sentences: Iterator[tuple[str, ...]],
-    output: str,
-    dtype: str,
-    rows: int,
-    state: str,
-) -> Iterator[Embeddings]:
-    """Each sentence as Embeddings of its own; a carried state goes from batch to batch by rows."""
-    if state != "carry":
-        yield from elmo.embed_stream(sentences, outputs=[output], dtype=dtype)
+    corpus = Corpus(
+        find_sources(inputs, format=format), fields=Fields(text=text_field, id=id_field)
+    )
+    loading = {
+        "backend": backend,
+        "precision": precision,
+        "state": state,
+        "threads": threads,
+        "token_budget": batch,
+    }
+    if is_file_name(out):
+        if resume or shard != "0/1":
+            raise InputError(
+                f"{out} is one file, which can be neither resumed nor divided",
+                hint="name a folder: -o vectors/",
+            )
+        keys = "sentence" if use_sentence_keys else "forget" if forget_sentences else "index"
+        embed_file(
+            bundle,
+            corpus,
+            out,
+            output=output,
+            dtype=dtype,
+            keys=keys,
+            rows=rows,
+            on_error=on_error,
+            loading=loading,
+            as_json=as_json,
+        )
         return
-    while batch := list(islice(sentences, rows)):
-        yield from elmo.embed(batch, outputs=[output], dtype=dtype).each()
-
-
-def _row_shape(elmo: Embedder, output: str) -> tuple[int, ...]:
-    """What one token gets, or one sentence where the output has no tokens."""
-    from elmo_runtime.outputs import Output, token_shape
-
-    shape = token_shape(output, elmo.config, 0)
-    return shape if output == Output.DEFAULT else (*shape[:-2], shape[-1])
+    embed_folder(
+        bundle,
+        corpus,
+        out,
+        outputs=output.split(","),
+        dtype=dtype,
+        limits=BlockLimits(rows=part_rows, tokens=part_tokens),
+        shard=Shard.parse(shard),
+        on_error=on_error,
+        resume=resume,
+        loading=loading,
+        as_json=as_json,
+    )

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from elmo_deploy.cli import terminal
 
 if TYPE_CHECKING:
-    from elmo_runtime.bulk import Corpus
+    from elmo_runtime.bulk import BulkJob, Corpus
 
 SHOW_EVERY = 0.1  # seconds between two changes of the bar
 
@@ -19,7 +19,7 @@ SHOW_EVERY = 0.1  # seconds between two changes of the bar
 class Meter:
     """Counts sentences and tokens; draws on stderr where that is a terminal."""
 
-    def __init__(self, corpus: Corpus) -> None:
+    def __init__(self, corpus: Corpus | BulkJob) -> None:
         self._corpus = corpus
         self._bar = Progress(
             BarColumn(),

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+SKIPPED_TOLD = 20
 WIDTH_OF_A_PIPE = 120  # rich would fold tables to 80 columns where there is no terminal
 
 
@@ -28,6 +29,14 @@ def stderr() -> Console:
 def print_json(answer: Mapping[str, Any]) -> None:
     """Print the answer for programs: one JSON object on stdout and nothing else."""
     print(json.dumps(answer, indent=2, ensure_ascii=False))
+
+
+def tell_skipped(lines: Sequence[str]) -> None:
+    """Name the input lines that gave no vectors, the first ones at least."""
+    for line in lines[:SKIPPED_TOLD]:
+        stderr().print(f"skipped {line}", markup=False)
+    if len(lines) > SKIPPED_TOLD:
+        stderr().print(f"skipped {len(lines) - SKIPPED_TOLD} more lines")
 
 
 def table(title: str, columns: Iterable[str], rows: Sequence[Sequence[object]]) -> Table:

@@ -94,4 +94,5 @@ def _mean(elmo: FloatArray) -> NDArray[np.float32]:
     total = np.zeros((*elmo.shape[:-2], elmo.shape[-1]), np.float32)
     for token in range(elmo.shape[-2]):
         total += elmo[..., token, :]
-    return total / np.float32(elmo.shape[-2])
+    total /= np.float32(elmo.shape[-2])
+    return total

@@ -18,8 +18,6 @@ from typing import Any
 import pytest
 
 from elmo_deploy.cli import main
-from elmo_deploy.model.reference import reference
-from elmo_export import export_bundle
 from random_models import random_checkpoint, tiny_config
 
 # NVIDIA's cuda.pathfinder asks the system's linker where libdl is when it is imported.
@@ -95,8 +93,6 @@ def other_model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bundle(tiny_checkpoint, tmp_path_factory) -> Path:
-    """The bundle of `model`, exported once."""
-    folder = tmp_path_factory.mktemp("bundle") / "bundle"
-    export_bundle(tiny_checkpoint, folder, reference=reference(tiny_checkpoint))
-    return folder
+def bundle(tiny_bundle) -> Path:
+    """The bundle of `model`."""
+    return tiny_bundle

@@ -10,14 +10,21 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-PRELOADED = ["numpy", "onnxruntime", "pyarrow.parquet", "promise_kit.children"]
+PRELOADED = [
+    "elmo_deploy.model.reference",
+    "elmo_export.package",
+    "elmo_runtime.backends.onnxruntime",
+    "elmo_runtime.bulk",
+    "elmo_runtime.embedder",
+    "onnxruntime",
+    "pyarrow.parquet",
+    "safetensors.numpy",
+]
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -118,10 +125,3 @@ def count_changes(function: Callable[..., Any], *arguments: Any) -> int:
     sys.addaudithook(watch)
     function(*arguments)
     return changes
-
-
-def hang(seconds: float) -> None:
-    """Sleep in a thread and wait for it: a child that does not come back."""
-    thread = threading.Thread(target=time.sleep, args=(seconds,))
-    thread.start()
-    thread.join()

@@ -210,15 +210,16 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, corpus_file):
         run(tmp_path / "file" / "out", corpus_file)
 
 
-def test_progress_counts_what_was_embedded_and_estimates_the_rest(tmp_path, corpus_file):
+def test_progress_grows_sentence_by_sentence_to_the_end(tmp_path, corpus_file):
     seen = []
+    embedding = job(tmp_path / "out")
     lines = Corpus(find_sources([str(corpus_file)]))
-    job(tmp_path / "out").run(
-        lines, on_progress=lambda p: seen.append((p.sentences_embedded, p.seconds_left))
-    )
-    assert [sentences for sentences, _ in seen] == list(range(1, 101))
-    assert seen[-1][1] == 0
-    assert all(left is not None and left >= 0 for _, left in seen)
+    embedding.run(lines, on_sentence=lambda tokens: seen.append((tokens, embedding.fraction_read)))
+    lengths = [len(line.split()) for line in corpus_file.read_text().splitlines()]
+    assert [tokens for tokens, _ in seen] == lengths
+    fractions = [fraction for _, fraction in seen]
+    assert fractions == sorted(fractions)
+    assert (fractions[-1], len(set(fractions))) == (1, 100)
 
 
 @pytest.mark.parametrize("text", ["4/4", "-1/4", "1", "a/b", "1/0", ""])

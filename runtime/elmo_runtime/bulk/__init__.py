@@ -4,8 +4,9 @@ sources (names) -> readers (records) -> blocks -> job (parts), with a journal be
 """
 
 from elmo_runtime.bulk.blocks import BlockLimits
+from elmo_runtime.bulk.embedding import embedding_job
 from elmo_runtime.bulk.job import BulkJob, Columns
-from elmo_runtime.bulk.progress import Progress, Shard, Summary
+from elmo_runtime.bulk.progress import Shard, Summary
 from elmo_runtime.bulk.readers import Corpus, Fields
 from elmo_runtime.bulk.records import BadRecord, Record
 from elmo_runtime.bulk.sources import Source, find_sources
@@ -17,10 +18,10 @@ __all__ = [
     "Columns",
     "Corpus",
     "Fields",
-    "Progress",
     "Record",
     "Shard",
     "Source",
     "Summary",
+    "embedding_job",
     "find_sources",
 ]

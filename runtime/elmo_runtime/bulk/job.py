@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from elmo_runtime.bulk.blocks import Block, BlockLimits, blocks
 from elmo_runtime.bulk.journal import Entry, Folder
 from elmo_runtime.bulk.parquet import ParquetPart
-from elmo_runtime.bulk.progress import Progress, Shard, Summary
+from elmo_runtime.bulk.progress import Shard, Summary
 from elmo_runtime.bulk.records import BadRecord, Record
 from elmo_runtime.errors import ArtefactError, InputError
 from elmo_runtime.files import atomic_file, sha256_of
@@ -68,6 +68,11 @@ class BulkJob:
         self._vectors_of, self._refuses, self._columns = vectors_of, refuses, columns
         self._limits, self._shard = limits or BlockLimits(), shard or Shard()
         self._on_error, self._resume = on_error, resume
+        self._span: tuple[float | None, float | None] = (
+            0.0,
+            0.0,
+        )  # input read before this block, after
+        self._share_of_block = 1.0
         of_the_folder = {"schema": SCHEMA, **asdict(columns), "limits": asdict(self._limits)}
         with _writing(target):
             self._folder = Folder(target, {**of_the_folder, **settings})
@@ -77,26 +82,33 @@ class BulkJob:
         lines: Iterable[Record | BadRecord],
         *,
         stop: Callable[[], bool] = lambda: False,
-        on_progress: Callable[[Progress], None] = lambda progress: None,
+        on_sentence: Callable[[int], object] = lambda tokens: None,
     ) -> Summary:
         """Write, in order, every part that is this worker's and not there yet.
 
-        stop is asked between blocks: true ends the run with all finished parts whole. Raises
-        InputError for a bad line when on_error is "fail", ArtefactError when the disk is full;
-        a later run with `resume` goes on from there.
+        stop is asked between blocks: true ends the run with all finished parts whole. on_sentence
+        is told the tokens of each sentence. Raises InputError for a bad line when on_error is
+        "fail", ArtefactError when the disk is full; a later run with `resume` goes on from there.
         """
-        summary, progress = Summary(), Progress(self._shard, on_progress)
+        summary = Summary()
         for block in blocks(lines, self._limits):
             if stop():
                 summary.stopped = True
                 break
-            progress.tokens_read += block.n_tokens
-            progress.fraction_read = getattr(lines, "fraction_read", None)
+            self._span = self._span[1], getattr(lines, "fraction_read", None)
             if self._shard.owns(block.number):
-                self._finish(block, summary, progress)
+                self._finish(block, summary, on_sentence)
         return summary
 
-    def _finish(self, block: Block, summary: Summary, progress: Progress) -> None:
+    @property
+    def fraction_read(self) -> float | None:
+        """How much of the input is done, 0..1: what was read, less what waits in this block."""
+        before, after = self._span
+        if after is None:
+            return None
+        return (before or 0.0) + (after - (before or 0.0)) * self._share_of_block
+
+    def _finish(self, block: Block, summary: Summary, on_sentence: Callable[[int], object]) -> None:
         part = self._folder.part(block.number)
         if not self._resume and self._folder.begun(block.number):
             raise InputError(
@@ -105,7 +117,7 @@ class BulkJob:
         entry = self._folder.finished(block.number, block.digest)
         if entry is None:
             with _writing(part):
-                entry = self._write(block, progress)
+                entry = self._write(block, on_sentence)
             summary.parts_written += 1
         else:
             summary.parts_found += 1
@@ -113,22 +125,24 @@ class BulkJob:
         summary.tokens += entry.tokens
         summary.skipped += entry.skipped
 
-    def _write(self, block: Block, progress: Progress) -> Entry:
+    def _write(self, block: Block, on_sentence: Callable[[int], object]) -> Entry:
         records, skipped = self._sort_out(block)
+        self._share_of_block = 0.0 if records else 1.0
         self._folder.sweep(block.number)
-        progress.tokens_waiting = n_tokens = sum(len(record.tokens) for record in records)
         part = self._folder.part(block.number)
         with atomic_file(part) as scratch, self._open_part(scratch) as writer:
             vectors_of_all = self._vectors_of([record.tokens for record in records])
-            for record, vectors in zip(records, vectors_of_all, strict=True):
+            pairs = zip(records, vectors_of_all, strict=True)
+            for number, (record, vectors) in enumerate(pairs, start=1):
                 writer.add(record.id, record.tokens, vectors)
-                progress.embedded(len(record.tokens))
+                self._share_of_block = number / len(records)
+                on_sentence(len(record.tokens))
         entry = Entry(
             input_sha256=block.digest,
             part_bytes=part.stat().st_size,
             part_sha256=sha256_of(part),
             sentences=len(records),
-            tokens=n_tokens,
+            tokens=sum(len(record.tokens) for record in records),
             skipped=skipped,
         )
         self._folder.enter(block.number, entry)

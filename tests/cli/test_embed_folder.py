@@ -1,0 +1,131 @@
+"""Large inputs: a folder of parts that survives signals and full disks, and can be divided."""
+
+import gzip
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from elmo_runtime import Embedder
+from promise_kit.jobs import content
+
+parquet = pytest.importorskip("pyarrow.parquet")
+
+SENTENCES = [f"sentence {number} of {'many ' * (number % 9)}words" for number in range(60)]
+PARTS = ["--part-rows", "7", "--part-tokens", "60", "--backend", "onnxruntime-cpu"]
+MAIN = "import sys; from elmo_deploy.cli import main; main(sys.argv[1:])"
+WITH_SMALL_FILES = (
+    "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+    f"resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); {MAIN}"
+)
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """The sentences in a plain, a compressed and a JSON lines file."""
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "a.txt").write_text("\n".join(SENTENCES[:20]))
+    (folder / "b.txt.gz").write_bytes(gzip.compress("\n".join(SENTENCES[20:40]).encode()))
+    lines = [json.dumps({"text": text, "n": n}) for n, text in enumerate(SENTENCES[40:])]
+    (folder / "c.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture
+def whole(run, bundle, corpus, tmp_path):
+    """What an undisturbed run leaves."""
+    assert run("embed", bundle, corpus, "-o", tmp_path / "whole", *PARTS).code == 0
+    return content(tmp_path / "whole")
+
+
+def test_the_folder_holds_what_the_library_computes(run, bundle, corpus, tmp_path):
+    out = tmp_path / "out"
+    answer = run("embed", bundle, corpus, "-o", out, *PARTS, "--output", "elmo,default", "--json")
+    assert json.loads(answer.stdout)["sentences"] == len(SENTENCES)
+    rows = parquet.read_table(out).to_pylist()
+    assert [" ".join(row["tokens"]) for row in rows] == [" ".join(s.split()) for s in SENTENCES]
+    assert [rows[0]["id"], rows[20]["id"], rows[59]["id"]] == [
+        "a.txt:1",
+        "b.txt.gz:1",
+        "c.jsonl:20",
+    ]
+    with Embedder.load(bundle, backend="onnxruntime-cpu") as elmo:
+        expected = elmo.embed(SENTENCES, outputs=["elmo", "default"])
+    for number, row in enumerate(rows):
+        np.testing.assert_array_equal(row["elmo"], expected["elmo"][number])
+        np.testing.assert_array_equal(row["default"], expected["default"][number])
+
+
+def test_workers_leave_together_what_one_leaves(run, bundle, corpus, tmp_path, whole):
+    for index in range(3):
+        words = ["--shard", f"{index}/3"]
+        assert run("embed", bundle, corpus, "-o", tmp_path / "out", *PARTS, *words).code == 0
+    assert content(tmp_path / "out") == whole
+
+
+def test_sigterm_ends_it_after_the_part_and_resume_goes_on(run, bundle, corpus, tmp_path):
+    many, out = tmp_path / "many.txt", tmp_path / "out"
+    many.write_text("\n".join(SENTENCES * 20))
+    words = ["embed", bundle, many, "-o", out, *PARTS, "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", MAIN, *map(str, words)], stdout=subprocess.PIPE, text=True
+    )
+    while not (out / "part-00001.parquet").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    summary = json.loads(process.communicate(timeout=60)[0])
+    assert (process.returncode, summary["stopped"]) == (0, True)
+    assert run(*words, "--resume").code == 0
+    assert run(*["embed", bundle, many, "-o", tmp_path / "whole", *PARTS]).code == 0
+    assert content(out) == content(tmp_path / "whole")
+
+
+def test_a_full_disk_is_told_and_resume_goes_on(run, bundle, corpus, tmp_path, whole):
+    words = ["embed", bundle, corpus, "-o", tmp_path / "out", *PARTS]
+    full = subprocess.run(
+        [sys.executable, "-c", WITH_SMALL_FILES, *map(str, words)], capture_output=True, text=True
+    )
+    assert full.returncode == 5
+    assert "part-00000.parquet cannot be written: File too large\nhint: make room" in full.stderr
+    assert run(*words, "--resume").code == 0
+    assert content(tmp_path / "out") == whole
+
+
+def test_skipped_lines_are_told(run, bundle, tmp_path):
+    (tmp_path / "bad.txt").write_bytes(b"good\nbad \xff\ngood")
+    for out in (tmp_path / "folder", tmp_path / "file.npz"):
+        answer = run("embed", bundle, tmp_path / "bad.txt", "-o", out, "--on-error", "skip")
+        assert answer.code == 0
+        assert "skipped bad.txt:2: not UTF-8: invalid start byte at byte 4" in answer.stderr
+
+
+def test_fields_are_named(run, bundle, corpus, tmp_path):
+    words = ["--id-field", "n", *PARTS]
+    assert run("embed", bundle, corpus / "c.jsonl", "-o", tmp_path / "out", *words).code == 0
+    assert parquet.read_table(tmp_path / "out")["id"].to_pylist() == [str(n) for n in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-o", "out.npz", "--resume"], "out.npz is one file, which can be neither resumed"),
+        (["-o", "out.npz", "--shard", "0/2"], "one file"),
+        (["-o", "out", "--shard", "2/2"], "write i/n with i from 0 to n - 1"),
+        (["-o", "out", "--state", "carry"], "a folder's parts cannot carry a state"),
+        (["-o", "out", "--output", "layers"], "name word_emb, lstm_outputs1, lstm_outputs2"),
+        (["-o", "out", "--on-error", "ignore"], "use fail or skip"),
+        (["-o", "out", "--format", "csv"], "use auto, text, jsonl, parquet"),
+        (["-o", "out", "--text-field", "body"], "has no field 'body'"),
+    ],
+)
+def test_a_wish_that_cannot_be_met_is_refused(
+    run, bundle, corpus, tmp_path, monkeypatch, words, said
+):
+    monkeypatch.chdir(tmp_path)
+    answer = run("embed", bundle, corpus / "c.jsonl", *words, "--backend", "onnxruntime-cpu")
+    assert answer.code == 2 and said in answer.stderr

@@ -1,0 +1,82 @@
+"""The work that children are killed in: bulk embedding and export, and faults to plant in it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from elmo_runtime import Embedder
+from elmo_runtime.bulk import BlockLimits, Corpus, embedding_job, find_sources
+
+LIMITS = BlockLimits(rows=12, tokens=130)
+
+
+def embed_folder(bundle: Path, corpus: Path, target: Path, fault: str = "") -> dict[str, object]:
+    """Embed a corpus into a folder and tell what was done."""
+    plant(fault)
+    with Embedder.load(bundle, backend="onnxruntime-cpu", threads=1, self_check=False) as elmo:
+        job = embedding_job(
+            elmo, target, outputs=("elmo", "default"), limits=LIMITS, on_error="skip", resume=True
+        )
+        return vars(job.run(Corpus(find_sources([str(corpus)]))))
+
+
+def export_over(bundle: Path, seed: int, fault: str = "") -> None:
+    """Export a random ELMo to where a bundle may stand already."""
+    from elmo_deploy.model.reference import reference
+    from elmo_export import cases, package
+    from random_models import random_checkpoint, tiny_config
+
+    plant(fault)
+    cases.SHAPES = [(5, 7)]  # how thoroughly the export verifies itself is not the matter here
+    checkpoint = random_checkpoint(tiny_config(), seed=seed)
+    package.export_bundle(checkpoint, bundle, reference=reference(checkpoint))
+
+
+def plant(fault: str) -> None:
+    """Break what keeps files whole, in this process."""
+    if not fault:
+        return
+    from elmo_export import package
+    from elmo_runtime.bulk import job, journal
+
+    if fault == "torn":  # parts and journal are written in place
+        job.atomic_file = journal.atomic_file = _in_place
+    elif fault == "in place":  # the bundle is written where it will be read
+        package.atomic_directory = _directory_in_place
+
+
+@contextlib.contextmanager
+def _in_place(target: Path) -> Iterator[Path]:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    yield target
+
+
+@contextlib.contextmanager
+def _directory_in_place(target: Path) -> Iterator[Path]:
+    target.mkdir(exist_ok=True)
+    yield target
+
+
+def export_with_room_for(size: int, bundle: Path, seed: int) -> str:
+    """Export on a disk where no file can grow beyond `size` bytes; the error's text."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    try:
+        export_over(bundle, seed)
+    except OSError as error:
+        return str(error)
+    return ""
+
+
+def content(folder: Path) -> dict[str, str]:
+    """Digest of every file below a folder, by its name."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
