@@ -58,7 +58,7 @@ def trim(char_ids: NDArray[np.int32], widest_filter: int) -> NDArray[np.int32]:
     Each filter keeps a window of nothing but padding behind the longest word, which is all that
     the columns cut off could have offered it. The width is rounded up to a multiple of 4.
     """
-    used = int((char_ids != PADDING + 1).sum(axis=1).max())
+    used = int(np.flatnonzero((char_ids != PADDING + 1).any(axis=0)).max(initial=-1)) + 1
     width = -(-(used + widest_filter) // 4) * 4
     return np.ascontiguousarray(char_ids[:, :width])
 

@@ -122,7 +122,15 @@ def test_a_hole_between_tokens_is_named():
 def test_trimming_cuts_only_padding_and_leaves_a_window_of_it(tokens, widest):
     ids = char_ids(tokens)
     cut = trim(ids, widest)
-    used = int((ids != 261).sum(axis=1).max())
+    used = int((ids != 261).sum(axis=1).max())  # no text has padding inside a word
     assert (ids[:, cut.shape[1] :] == 261).all()
     assert cut.shape[1] >= min(used + widest, 50)
     assert cut.shape[1] % 4 == 0 or cut.shape[1] == 50
+
+
+def test_trimming_keeps_what_stands_behind_padding():
+    """It counted the ids that are no padding, and so cut a word whose ids hold padding inside."""
+    ids = np.full((2, 50), 261, np.int32)
+    ids[1, [0, 40]] = 259, 100
+    assert trim(ids, 3).shape == (2, 44)
+    assert trim(ids[:1], 3).shape == (1, 4)
