@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from elmo_runtime.characters import N_RAW_CHARACTERS
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import CheckpointError, ConfigError
-from elmo_runtime.files import atomic_directory, sha256_of
+from elmo_runtime.files import atomic_directory, refuse_foreign, sha256_of
 
 CONFIG, WEIGHTS, VOCABULARY = "config.json", "model.safetensors", "vocab.txt"
 SOFTMAX = ("softmax.weight", "softmax.bias")  # (V, P) and (V,): only a language model has them
@@ -91,8 +91,9 @@ class Checkpoint:
         """Write the directory atomically; the same model gives the same bytes.
 
         half: store the weights in float16, in half the space. Raises CheckpointError for a weight
-        beyond its range.
+        beyond its range, InputError where something else than a checkpoint stands.
         """
+        refuse_foreign(Path(folder), marker=WEIGHTS)
         stored = _halved(self.tensors) if half else self.tensors
         with atomic_directory(folder) as scratch:
             options = self.config.to_options()
@@ -144,7 +145,7 @@ def _widened(name: str, tensor: NDArray[Any]) -> NDArray[np.float32]:
 def _halved(tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float16]]:
     for name, tensor in tensors.items():
         largest = float(np.abs(tensor).max(initial=0))
-        if largest > np.finfo(np.float16).max:
+        if largest > float(np.finfo(np.float16).max):
             raise CheckpointError(f"tensor {name} holds {largest:.3g}, beyond float16's 65504")
     return {name: tensor.astype(np.float16) for name, tensor in tensors.items()}
 

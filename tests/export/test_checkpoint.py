@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from random_models import random_checkpoint, tiny_config
 from safetensors.numpy import load_file, save_file
 
 from elmo_export.checkpoint import Checkpoint
 from elmo_runtime.errors import CheckpointError
+from random_models import random_checkpoint, tiny_config
 
 
 def test_a_checkpoint_survives_the_disk(tiny_checkpoint, tmp_path):
