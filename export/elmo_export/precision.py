@@ -146,7 +146,7 @@ def _matrix(weight: Weight) -> NDArray[np.float32]:
 
 
 def _half(array: NDArray[np.float32]) -> NDArray[np.float16]:
-    return array.astype(np.float16)
+    return array.clip(-FP16_MAX, FP16_MAX).astype(np.float16)
 
 
 def narrowed(graph: GraphBuilder, x: Value) -> Value:
