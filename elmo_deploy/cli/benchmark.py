@@ -131,9 +131,9 @@ def _print(report: Report, out: Path | None) -> None:
     for title, lines in {**tables, "loading and memory": footprint_cells(report)}.items():
         console.print(table(title, list(lines[0]), [list(line.values()) for line in lines]))
     for name, reason in report.left_out.items():
-        console.print(f"not measured: {name}: {reason}")
+        console.print(f"not measured: {name}: {reason}", markup=False)
     if out is not None:
-        console.print(f"written to {out}: benchmark.json, benchmark.csv, benchmark.html")
+        console.print(f"written to {out}: benchmark.json, .csv and .html", markup=False)
 
 
 @contextmanager

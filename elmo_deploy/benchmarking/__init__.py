@@ -1,0 +1,1 @@
+"""Backends and precisions side by side: loads -> systems in turn -> statistics -> report."""

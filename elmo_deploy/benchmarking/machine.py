@@ -1,0 +1,63 @@
+"""The machine and the versions that figures belong to."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from elmo_deploy.environment import find_driver
+
+PACKAGES = (
+    "elmo-deploy",
+    "numpy",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "torch",
+    "tensorrt",
+    "tensorrt-rtx",
+)
+# What decides how fast matrix products run on x86 and ARM.
+TELLING_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm", "sve")
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores that this process may use, memory, GPUs, operating system, versions."""
+    cpu = _cpu_info()
+    flags = set(cpu.get("flags", cpu.get("Features", "")).split())
+    return {
+        "processor": cpu.get("model name", platform.machine()),
+        "instructions": [flag for flag in TELLING_FLAGS if flag in flags],
+        "cores": usable_cores(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "gpu": find_driver().detail,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: number for name in PACKAGES if (number := _version(name))},
+    }
+
+
+def usable_cores() -> int:
+    """Cores this process may run on; taskset and containers may grant fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cpu_info() -> dict[str, str]:
+    """The first core's section of /proc/cpuinfo; empty where there is none."""
+    try:
+        first = Path("/proc/cpuinfo").read_text("utf-8").split("\n\n", 1)[0]
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

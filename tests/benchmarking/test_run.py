@@ -1,0 +1,68 @@
+"""Systems take turns, each in its own process; what cannot run is named with its reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from elmo_deploy.benchmarking.loads import grid_load
+from elmo_deploy.benchmarking.run import Job, Settings, benchmark, turns
+from elmo_deploy.benchmarking.subject import Subject
+from elmo_runtime.errors import BackendUnavailableError
+
+LOAD = grid_load(1, 2, [("a", "b")])
+
+
+def test_every_system_meets_every_load_in_every_round():
+    order = list(turns(2, 2, ["a", "b"]))
+    assert order == [
+        *(("a", 0), ("b", 0), ("a", 1), ("b", 1)),
+        *(("b", 0), ("a", 0), ("b", 1), ("a", 1)),
+    ]
+
+
+def test_a_row_for_every_system_and_load(report):
+    assert [(row.entry, row.load) for row in report.rows] == [
+        ("cpu-padded", "2 x 3"),
+        ("cpu-packed", "2 x 3"),
+        ("cpu-padded", "ragged 2 x 2"),
+        ("cpu-packed", "ragged 2 x 2"),
+    ]
+
+
+def test_every_round_and_every_call_is_kept(report):
+    row = report.row("cpu-packed", "ragged 2 x 2")
+    assert (len(row.rounds), len(row.calls)) == (6, 12)
+
+
+def test_a_system_that_cannot_run_is_left_out_with_the_reason(report):
+    assert "holds fp32, not int8" in report.left_out["cpu-int8"]
+
+
+def test_the_baseline_has_no_ratio_and_the_others_have_one(report):
+    assert report.row("cpu-padded", "2 x 3").ratio is None
+    assert report.row("cpu-packed", "2 x 3").ratio is not None
+
+
+def test_memory_is_of_the_systems_own_process(report):
+    for entry in report.entries:
+        assert 10e6 < entry.footprint.loaded_bytes <= entry.footprint.peak_bytes < 1e9
+        assert entry.footprint.load_seconds < entry.footprint.first_vector_seconds
+
+
+def test_nothing_to_measure_is_an_error(tmp_path):
+    jobs = [Job("cpu-padded", "cpu-padded", Subject(tmp_path / "absent"))]
+    with pytest.raises(BackendUnavailableError, match="is not a bundle directory"):
+        benchmark(jobs, [LOAD], settings=Settings(rounds=1, minimum=0, patience=0))
+
+
+def test_a_baseline_that_is_not_measured_is_an_error(tiny_bundle: Path):
+    jobs = [Job("cpu-padded", "cpu-padded", Subject(tiny_bundle, threads=1))]
+    with pytest.raises(BackendUnavailableError, match="torch-lstm"):
+        benchmark(
+            jobs,
+            [LOAD],
+            settings=Settings(rounds=1, minimum=0, patience=0),
+            baseline="torch-lstm",
+        )
