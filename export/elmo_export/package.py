@@ -22,10 +22,10 @@ from elmo_export.parity import TOLERANCES, ParityRow, Reference, References, as_
 from elmo_export.precision import FP32, Fp16, Fp32
 from elmo_export.ranges import kept_in_fp32
 from elmo_export.sessions import GraphRunner
-from elmo_runtime.bundle import Bundle, Graph, Manifest, write_manifest
+from elmo_runtime.bundle import MANIFEST_DIGEST, Bundle, Graph, Manifest, write_manifest
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import InputError, VerificationError
-from elmo_runtime.files import atomic_directory
+from elmo_runtime.files import atomic_directory, refuse_foreign
 
 Progress = Callable[[str, float], None]  # what is being done, and the share 0..1 that is done
 N_SAMPLES = 4  # golden sentences; a few, for they are compared at every load
@@ -51,10 +51,12 @@ def export_bundle(
 
     `reference` computes the outputs of the `joined` graph from its inputs, all by name, as
     `elmo_deploy.model.reference.reference(checkpoint)` does. `warm_sentences` (tokens) give the
-    warm state; by default some of our own. Raises VerificationError with the parity table.
+    warm state; by default some of our own. Raises VerificationError with the parity table,
+    InputError where something else than a bundle stands.
     """
     report = on_progress or (lambda what, share: None)
     wanted = list(_wanted(precisions, forms, joined))
+    refuse_foreign(Path(path), marker=MANIFEST_DIGEST)
     with atomic_directory(Path(path)) as folder:
         graphs, kept = [], kept_in_fp32(checkpoint) if "fp16" in precisions else {}
         formats = {"fp32": FP32, "fp16": Fp16(kept)}

@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from elmo_runtime.errors import InputError
+
 _RENAME_EXCHANGE = 2  # linux/fs.h
 
 
@@ -52,6 +54,20 @@ def atomic_file(target: Path) -> Iterator[Path]:
         _sync(target.parent)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def refuse_foreign(target: Path, *, marker: str) -> None:
+    """Raise InputError unless `target` is absent, empty or a folder that holds the file `marker`.
+
+    Ask before the work that ends in `atomic_directory`, which removes what it replaces.
+    """
+    if not target.exists():
+        return
+    if not target.is_dir() or (any(target.iterdir()) and not (target / marker).is_file()):
+        raise InputError(
+            f"{target} exists and holds no {marker}, so it is not replaced",
+            hint="name a new directory, or remove the old one first",
+        )
 
 
 def sha256_of(path: Path) -> str:
