@@ -83,8 +83,8 @@ class Checkpoint:
             vocabulary=tuple(vocabulary.read_text("utf-8").split("\n")[:-1])
             if vocabulary.exists()
             else None,
-            provenance={"model.safetensors sha256": sha256_of(folder / WEIGHTS)}
-            | dict(options.get("provenance", {})),
+            provenance=dict(options.get("provenance", {}))
+            | {"model.safetensors sha256": sha256_of(folder / WEIGHTS)},
         )
 
     def write(self, folder: Path, *, half: bool = False) -> None:

@@ -6,6 +6,7 @@ from safetensors.numpy import load_file, save_file
 
 from elmo_export.checkpoint import Checkpoint
 from elmo_runtime.errors import CheckpointError
+from elmo_runtime.files import sha256_of
 from random_models import random_checkpoint, tiny_config
 
 
@@ -43,3 +44,11 @@ def test_weights_that_are_no_floats_are_refused(tiny_checkpoint, tmp_path):
     save_file(tensors, weights)
     with pytest.raises(CheckpointError, match=r"projection\.bias is int32"):
         Checkpoint.read(tmp_path / "checkpoint")
+
+
+def test_the_digest_of_the_source_is_that_of_the_weights_at_hand(tiny_checkpoint, tmp_path):
+    """Read, changed and written again, a checkpoint told the digest of the weights before."""
+    tiny_checkpoint.write(tmp_path / "first")
+    Checkpoint.read(tmp_path / "first").write(tmp_path / "second", half=True)
+    told = Checkpoint.read(tmp_path / "second").provenance["model.safetensors sha256"]
+    assert told == sha256_of(tmp_path / "second" / "model.safetensors")
