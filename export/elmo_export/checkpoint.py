@@ -74,15 +74,12 @@ class Checkpoint:
                 f"{folder / WEIGHTS} does not exist",
                 hint="a checkpoint holds it beside config.json",
             ) from error
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, TypeError) as error:  # TypeError: bfloat16
             raise CheckpointError(f"{folder / WEIGHTS} cannot be read: {error}") from error
-        vocabulary = folder / VOCABULARY
         return cls(
             config=ElmoConfig.from_options(options),
             tensors={name: _widened(name, tensor) for name, tensor in tensors.items()},
-            vocabulary=tuple(vocabulary.read_text("utf-8").split("\n")[:-1])
-            if vocabulary.exists()
-            else None,
+            vocabulary=_read_vocabulary(folder / VOCABULARY),
             provenance=dict(options.get("provenance", {}))
             | {"model.safetensors sha256": sha256_of(folder / WEIGHTS)},
         )
@@ -148,6 +145,16 @@ def _halved(tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.
         if largest > float(np.finfo(np.float16).max):
             raise CheckpointError(f"tensor {name} holds {largest:.3g}, beyond float16's 65504")
     return {name: tensor.astype(np.float16) for name, tensor in tensors.items()}
+
+
+def _read_vocabulary(path: Path) -> tuple[str, ...] | None:
+    if not path.exists():
+        return None
+    try:
+        lines = path.read_text("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path} is not UTF-8: {error}") from error
+    return tuple(lines if lines[-1] else lines[:-1])  # the last line may lack its end
 
 
 def _read_options(path: Path) -> dict[str, Any]:

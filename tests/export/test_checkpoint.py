@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import save_file as save_torch
 
 from elmo_export.checkpoint import Checkpoint
 from elmo_runtime.errors import CheckpointError
@@ -52,3 +54,20 @@ def test_the_digest_of_the_source_is_that_of_the_weights_at_hand(tiny_checkpoint
     Checkpoint.read(tmp_path / "first").write(tmp_path / "second", half=True)
     told = Checkpoint.read(tmp_path / "second").provenance["model.safetensors sha256"]
     assert told == sha256_of(tmp_path / "second" / "model.safetensors")
+
+
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_the_last_word_of_a_vocabulary_needs_no_end_of_line(end, tiny_checkpoint, tmp_path):
+    """Without one the last word was lost."""
+    tiny_checkpoint.write(tmp_path / "checkpoint")
+    (tmp_path / "checkpoint" / "vocab.txt").write_text(f"<S>\n</S>\n<UNK>\nlast{end}")
+    assert Checkpoint.read(tmp_path / "checkpoint").vocabulary == ("<S>", "</S>", "<UNK>", "last")
+
+
+def test_bfloat16_is_an_error_of_ours(tiny_checkpoint, tmp_path):
+    """It was a TypeError."""
+    tiny_checkpoint.write(tmp_path / "checkpoint")
+    weights = tmp_path / "checkpoint" / "model.safetensors"
+    save_torch({"t": torch.zeros(1, dtype=torch.bfloat16)}, weights)
+    with pytest.raises(CheckpointError, match=r"safetensors cannot be read: .*bfloat16"):
+        Checkpoint.read(tmp_path / "checkpoint")
