@@ -33,7 +33,7 @@ def describe_machine() -> dict[str, Any]:
         "cores": usable_cores(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "gpu": find_driver().detail,
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "versions": {name: number for name in PACKAGES if (number := _version(name))},
     }
