@@ -44,8 +44,10 @@ class Mixes:
             named: Mapping[str, Mix] = {
                 "": (equal_shares if mix_weights is None else mix_weights, gamma)
             }
-        elif mix_weights is not None:
-            raise InputError("mix_weights and mixes are both given", hint="name one of them")
+        elif mix_weights is not None or gamma != 1.0:
+            raise InputError(
+                "mixes are given beside mix_weights or gamma", hint="each mix brings its own"
+            )
         else:
             named = _checked_names(mixes)
         weights = [
@@ -107,7 +109,8 @@ def _checked_names(mixes: object) -> Mapping[str, Mix]:
 
 def _finite(what: str, value: object, shape: tuple[int, ...]) -> NDArray[np.float32]:
     try:
-        array = np.asarray(value, np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold turns inf and is refused
+            array = np.asarray(value, np.float32)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise InputError(f"{what.strip()} is not numbers: {error}") from error
     if array.shape != shape or not np.isfinite(array).all():

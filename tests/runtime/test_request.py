@@ -71,10 +71,13 @@ def test_a_name_given_twice_counts_once():
         ({"mixes": {"": ([0] * 4, 1.0)}}, "must be a dict"),
         ({"mixes": {"ner": [0] * 4}}, "must be a dict"),
         ({"mixes": [([0] * 4, 1.0)]}, "must be a dict"),
-        ({"mixes": {"ner": ([0] * 4, 1.0)}, "mix_weights": [0] * 4}, "both given"),
+        ({"mixes": {"ner": ([0] * 4, 1.0)}, "mix_weights": [0] * 4}, "beside mix_weights"),
+        ({"mixes": {"ner": ([0] * 4, 1.0)}, "gamma": 2.0}, "beside mix_weights or gamma"),
+        ({"gamma": 1e300}, "gamma is 1e"),
     ],
 )
 def test_a_wish_that_has_no_meaning_is_named(wish, named):
+    """A gamma beside mixes was ignored; a number beyond float32 gave numpy's warning."""
     with pytest.raises(InputError, match=named):
         request_of(**wish)
 
