@@ -14,14 +14,14 @@ from numpy.typing import DTypeLike, NDArray
 
 from elmo_runtime.admission import Admission, Limits
 from elmo_runtime.backends.base import Backend, BackendOptions
-from elmo_runtime.backends.selection import open_backend
+from elmo_runtime.backends.selection import open_backend, open_next
 from elmo_runtime.bundle import Bundle
 from elmo_runtime.characters import MARKS, checked_char_ids, lengths_of, token_lists
 from elmo_runtime.config import ElmoConfig
-from elmo_runtime.errors import InputError
+from elmo_runtime.errors import DeviceMemoryError, InputError
 from elmo_runtime.lifecycle import Lifecycle
 from elmo_runtime.outputs import Embeddings, Output
-from elmo_runtime.pipeline import Pipeline, Stats
+from elmo_runtime.pipeline import NextBackend, Pipeline, Stats
 from elmo_runtime.request import Mix, Mixes, Request
 from elmo_runtime.self_check import check_golden, golden_char_ids
 from elmo_runtime.state import POLICIES, State, checked_state, read_warm
@@ -53,6 +53,7 @@ class Embedder:
         max_sentence_tokens: int | None = None,
         cache_words: int = CACHE_WORDS,
         limits: Limits | None = None,
+        next_backend: NextBackend = lambda failed, error: None,
     ) -> None:
         if state not in POLICIES:
             raise InputError(f"state is {state!r}", hint=f"use one of {', '.join(POLICIES)}")
@@ -63,7 +64,11 @@ class Embedder:
         self._bundle, self._config = bundle, bundle.config
         self._state_policy, self._max_sentence_tokens = state, max_sentence_tokens
         self._pipeline = Pipeline(
-            backend, bundle.config, token_budget=token_budget, cache_words=cache_words
+            backend,
+            bundle.config,
+            token_budget=token_budget,
+            cache_words=cache_words,
+            next_backend=next_backend,
         )
         self._token_budget = token_budget
         self._start = read_warm(bundle) if state == "warm" else State.zeros(self._config, 1)
@@ -94,10 +99,11 @@ class Embedder:
         """Check every file of the bundle, open the graphs, compare the golden sentences.
 
         backend: "auto" takes the best that runs here, with one BackendFallbackWarning if an
-        installed one fails; a name takes that one or raises BackendUnavailableError. precision:
-        "auto" is fp32 on the CPU, and on a GPU fp16 if the bundle holds it. state: what the LSTMs
-        start from: "zero", "warm" (stored in the bundle) or "carry" (row b continues row b of
-        the last call). threads, spinning: of the CPU. token_budget: most tokens of one batch,
+        installed one fails, now or, when its device cannot hold a single sentence, later; a name
+        takes that one or raises BackendUnavailableError. precision: "auto" is fp32 on the CPU,
+        and on a GPU fp16 if the bundle holds it. state: what the LSTMs start from: "zero", "warm"
+        (stored in the bundle) or "carry" (row b continues row b of the last call). threads,
+        spinning: of the CPU. token_budget: most tokens of one batch,
         padding and sentence marks counted; a longer sentence is computed in windows, which gives
         the same vectors at twice the work, unless max_sentence_tokens refuses it. max_running:
         calls that compute at once, each with a batch in memory; max_waiting more wait for their
@@ -107,13 +113,20 @@ class Embedder:
         if threads is not None:
             _check_count("threads", threads, least=1)
         limits = Limits(max_running=max_running, max_waiting=max_waiting, timeout=timeout)
-        opened = Bundle.open(Path(bundle))
-        engine = open_backend(
-            opened,
-            backend=backend,
-            precision=precision,
-            options=BackendOptions(threads=threads, spinning=spinning),
+        opened, options = (
+            Bundle.open(Path(bundle)),
+            BackendOptions(threads=threads, spinning=spinning),
         )
+        engine = open_backend(opened, backend=backend, precision=precision, options=options)
+
+        def next_backend(failed: Backend, error: DeviceMemoryError) -> Backend | None:
+            if backend != "auto":
+                return None
+            successor = open_next(opened, failed.name, error, precision=precision, options=options)
+            if successor is not None and self_check:
+                cls(opened, successor).check_golden_sentences()
+            return successor
+
         try:
             if self_check:
                 cls(opened, engine).check_golden_sentences()
@@ -125,6 +138,7 @@ class Embedder:
                 max_sentence_tokens=max_sentence_tokens,
                 cache_words=cache_words,
                 limits=limits,
+                next_backend=next_backend,
             )
         except BaseException:
             engine.close()
@@ -245,7 +259,7 @@ class Embedder:
     def close(self) -> None:
         """Wait for running calls, then free the backend. A second close does nothing."""
         if self._lifecycle.close():
-            self._pipeline.backend.close()
+            self._pipeline.close()
 
     def __enter__(self) -> Self:
         return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,6 +24,7 @@ from elmo_runtime.word_vectors import Word, WordVectors
 NEED_WORDS = frozenset({Output.WORD_EMB, Output.LAYERS})  # what no graph has to compute
 Sentences = Sequence[Sequence[Word]]
 Rows = NDArray[np.intp]
+NextBackend = Callable[[Backend, DeviceMemoryError], Backend | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,18 +40,35 @@ class Stats:
 
 
 class Pipeline:
-    """One backend, a cache of word vectors before it, and counts. Safe for many threads."""
+    """One backend, a cache of word vectors before it, and counts. Safe for many threads.
+
+    next_backend: what takes over, from now on, from a backend whose device cannot hold a single
+    sentence; None where nothing can.
+    """
 
     def __init__(
-        self, backend: Backend, config: ElmoConfig, *, token_budget: int, cache_words: int
+        self,
+        backend: Backend,
+        config: ElmoConfig,
+        *,
+        token_budget: int,
+        cache_words: int,
+        next_backend: NextBackend = lambda failed, error: None,
     ) -> None:
         self.backend = backend
+        self._next_backend = next_backend
+        self._retired: list[Backend] = []  # calls of other threads may still run on them
+        self._replacing = threading.Lock()
         self._config, self._token_budget = config, token_budget
-        self._word_vectors = WordVectors(
-            self._encode, width=config.projection_dim, capacity=cache_words
-        )
+        self._cache_words = cache_words
+        self._word_vectors = self._empty_cache()
         self._counts = Stats()
         self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Free every backend; no computation is running or follows."""
+        for backend in (*self._retired, self.backend):
+            backend.close()
 
     def compute(self, sentences: Sentences, request: Request, *, start: State) -> Embeddings:
         """Every sentence from the same state, a single row; where it ends is not kept."""
@@ -94,18 +112,39 @@ class Pipeline:
         self, sentences: Sentences, rows: Rows, request: Request, names: Sequence[str], start: State
     ) -> Iterator[tuple[Rows, dict[str, FloatArray]]]:
         """Yield a batch and its outputs; in halves, as often as need be, where memory lacks."""
-        longest = max(self._token_budget, SMALLEST) - len(MARKS)
-        if len(rows) == 1 and len(sentences[rows[0]]) > longest:
-            yield rows, self._run_long(sentences[rows[0]], request, names, start)
-            return
-        batch = IndexedWords.of([sentences[row] for row in rows])
+        backend = self.backend
         try:
-            yield rows, self._run_batch(batch, request, names, start)
-        except DeviceMemoryError:
+            yield rows, self._run_group([sentences[row] for row in rows], request, names, start)
+        except DeviceMemoryError as error:
             if len(rows) == 1:
-                raise
-            for half in np.array_split(np.arange(len(rows)), 2):
+                self._replace(backend, error)
+            for half in np.array_split(np.arange(len(rows)), min(len(rows), 2)):
                 yield from self._run(sentences, rows[half], request, names, start.take(half))
+
+    def _run_group(
+        self, group: Sentences, request: Request, names: Sequence[str], start: State
+    ) -> dict[str, FloatArray]:
+        longest = max(self._token_budget, SMALLEST) - len(MARKS)
+        if len(group) == 1 and len(group[0]) > longest:
+            return self._run_long(group[0], request, names, start)
+        return self._run_batch(IndexedWords.of(group), request, names, start)
+
+    def _replace(self, failed: Backend, error: DeviceMemoryError) -> None:
+        """Put the next backend in place of the failed one. Raises `error` where there is none."""
+        with self._replacing:
+            if self.backend is not failed:
+                return  # another thread was faster
+            successor = self._next_backend(failed, error)
+            if successor is None:
+                raise error
+            self._retired.append(failed)
+            self.backend = successor
+            self._word_vectors = self._empty_cache()
+
+    def _empty_cache(self) -> WordVectors:
+        return WordVectors(
+            self._encode, width=self._config.projection_dim, capacity=self._cache_words
+        )
 
     def _run_batch(
         self, batch: IndexedWords, request: Request, names: Sequence[str], start: State

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from elmo_runtime.errors import (
     BackendError,
     BackendFallbackWarning,
     BackendUnavailableError,
+    BundleError,
+    DeviceMemoryError,
     ElmoDeployError,
     EngineError,
     InputError,
@@ -67,6 +70,32 @@ def open_backend(
         return by_name[backend].open(bundle, precision, options)
     except BackendError as error:  # it is there, but fails from the start
         raise BackendUnavailableError(f"{backend}: {error.what}", hint=error.hint) from error
+
+
+def open_next(
+    bundle: Bundle,
+    failed: str,
+    error: DeviceMemoryError,
+    *,
+    precision: str,
+    options: BackendOptions,
+    candidates: Sequence[Candidate] | None = None,
+) -> Backend | None:
+    """What takes over when the device of a backend cannot hold a single sentence; it warns.
+
+    None where no candidate after the failed one opens.
+    """
+    chain = CANDIDATES if candidates is None else candidates
+    names = [candidate.name for candidate in chain]
+    rest = chain[names.index(failed) + 1 :] if failed in names else ()
+    for candidate in rest:
+        if not candidate.is_expected(bundle):
+            continue
+        with contextlib.suppress(BackendUnavailableError, BackendError, EngineError, BundleError):
+            backend = candidate.open(bundle, precision, options)
+            _warn(f"from now on {backend.name}", [(failed, error)])
+            return backend
+    return None
 
 
 def _open_first(

@@ -1,0 +1,227 @@
+"""F1, F3, F4: the backend in use answers, says who it is, and gives way when memory runs out.
+
+The causes of F1 and F2 that need a fake GPU are in tests/runtime: test_tensorrt_opening,
+test_selection and test_onnxruntime.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from elmo_runtime.backends import selection
+from elmo_runtime.backends.selection import CANDIDATES, Candidate
+from elmo_runtime.embedder import Embedder
+from elmo_runtime.errors import (
+    BackendError,
+    BackendFallbackWarning,
+    BackendUnavailableError,
+    DeviceMemoryError,
+    EngineError,
+    EngineMismatchError,
+)
+from promise_kit.backends import Watched
+
+SENTENCES = [f"a sentence of {'so ' * (number % 5)}many words {number}" for number in range(40)]
+CAUSES = {
+    "TensorRT is missing": BackendUnavailableError("tensorrt cannot be imported", hint="install"),
+    "no driver": BackendUnavailableError("cudaErrorInsufficientDriver", hint="install a driver"),
+    "no GPU": BackendUnavailableError("CUDA shows no GPU", hint="use another machine"),
+    "another version": EngineMismatchError("built for 11.3, here is 11.4", hint="build it anew"),
+    "another GPU": EngineMismatchError("built for sm90, here is sm86", hint="build it anew"),
+    "a truncated plan": EngineError("the plan is truncated", hint="build it anew"),
+    "an engine of unknown origin": EngineError("not built here", hint="build it here"),
+    "a failing start": BackendError("CUDA error 700", hint="look at dmesg"),
+    "no memory at the start": DeviceMemoryError("the GPU is full", hint="free it"),
+}
+
+
+def failing(name: str, error: Exception) -> Candidate:
+    def open_it(bundle, precision, options):
+        raise error
+
+    return Candidate(name, lambda bundle: True, open_it)
+
+
+def warnings_of(load) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load()
+    return [str(w.message) for w in caught if w.category is BackendFallbackWarning]
+
+
+def badly_told(bundle, monkeypatch) -> list[str]:
+    """The causes after which not exactly one warning names reason, cure and what is used."""
+    bad = []
+    for cause, error in CAUSES.items():
+        for failures in (["tensorrt"], ["tensorrt", "onnxruntime-cuda"]):
+            chain = (*(failing(name, error) for name in failures), CANDIDATES[-1])
+            monkeypatch.setitem(selection.open_backend.__kwdefaults__, "candidates", chain)
+            used = []
+
+            def load(used=used):
+                with Embedder.load(bundle, self_check=False) as elmo:
+                    used.append(elmo.backend)
+
+            told = warnings_of(load)
+            whole = len(told) == 1 and error.what in told[0] and error.hint in told[0]
+            if not (whole and used == ["onnxruntime-cpu"] and used[0] in told[0]):
+                bad.append(f"{cause}: {told}")
+    return bad
+
+
+def test_f1_every_cause_gives_one_warning_and_the_next_backend(bundle, monkeypatch, kept):
+    assert badly_told(bundle, monkeypatch) == []
+    kept("F1", f"{2 * len(CAUSES)} fake causes, one warning each")
+
+
+def test_f1_control_a_silent_fallback(bundle, monkeypatch, caught):
+    monkeypatch.setattr(selection, "_warn", lambda used, failures: None)
+    bad = badly_told(bundle, monkeypatch)
+    assert len(bad) == 2 * len(CAUSES)
+    caught("F1", bad[0])
+
+
+def degraded(bundle, monkeypatch) -> list[str]:
+    """The causes that a backend asked for by name swallowed."""
+    silent = []
+    for cause, error in CAUSES.items():
+        chain = (failing("tensorrt", error), CANDIDATES[-1])
+        monkeypatch.setitem(selection.open_backend.__kwdefaults__, "candidates", chain)
+        try:
+            Embedder.load(bundle, backend="tensorrt").close()
+            silent.append(cause)
+        except (BackendUnavailableError, EngineError) as told:
+            assert told.hint
+    return silent
+
+
+def test_f2_a_named_backend_never_degrades(bundle, monkeypatch, kept):
+    assert degraded(bundle, monkeypatch) == []
+    kept("F2", f"{len(CAUSES)} fake causes, all raised")
+
+
+def test_f2_control_a_name_that_is_taken_for_a_wish(bundle, monkeypatch, caught):
+    def any_will_do(bundle, *, backend, precision, options, candidates=CANDIDATES):
+        return CANDIDATES[-1].open(bundle, precision, options)
+
+    monkeypatch.setattr("elmo_runtime.embedder.open_backend", any_will_do)
+    any_will_do.__kwdefaults__ = {"candidates": CANDIDATES}
+    silent = degraded(bundle, monkeypatch)
+    assert len(silent) == len(CAUSES)
+    caught("F2", f"answered in spite of: {', '.join(silent)}")
+
+
+def lies_believed(bundle, monkeypatch) -> list[str]:
+    """The ways to pretend CUDA that an embedder takes for CUDA."""
+    believed = []
+    with monkeypatch.context() as patch:
+        patch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+        for backend in ("onnxruntime-cuda", "auto"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # ONNX Runtime and the embedder both complain
+                try:
+                    with Embedder.load(bundle, backend=backend, self_check=False) as elmo:
+                        if elmo.backend == "onnxruntime-cuda":
+                            believed.append(backend)
+                except BackendUnavailableError:
+                    pass
+    return believed
+
+
+def test_f3_the_provider_is_read_from_the_session_and_stdout_stays_empty(
+    bundle, monkeypatch, capfd, kept
+):
+    assert lies_believed(bundle, monkeypatch) == []
+    with Embedder.load(bundle) as elmo:
+        assert elmo.backend == "onnxruntime-cpu"
+        elmo.embed(SENTENCES)
+    assert capfd.readouterr().out == ""
+    kept("F3", "a CUDA provider that only claims to be there is found out, by name and by auto")
+
+
+def test_f3_control_believing_the_list(bundle, monkeypatch, caught):
+    class Liar:
+        def __init__(self, session):
+            self._session = session
+
+        def __getattr__(self, name):
+            return getattr(self._session, name)
+
+        def get_providers(self):
+            return ["CUDAExecutionProvider"]
+
+    real = onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda path, settings, *rest, **options: Liar(real(path, settings)),
+    )
+    monkeypatch.setattr("elmo_runtime.backends.onnxruntime._check_placement", lambda *rest: None)
+    believed = lies_believed(bundle, monkeypatch)
+    assert believed == ["onnxruntime-cuda", "auto"]
+    caught("F3", f"the CPU was taken for CUDA by {believed}")
+
+
+class Memory:
+    """A device that holds at most `rows` sentences at once, from the n-th call on."""
+
+    def __init__(self, *, rows: int, since: int) -> None:
+        self.rows, self.since = rows, since
+        self.calls = 0
+
+    def __call__(self, inputs) -> None:
+        self.calls += 1
+        if self.calls >= self.since and len(inputs.lengths) > self.rows:
+            raise DeviceMemoryError("out of device memory")
+
+
+def embed_on(device, bundle, monkeypatch):
+    """Vectors, warnings and the backend in use at the end, when this device is the best."""
+    chain = (Candidate("tensorrt", lambda bundle: True, lambda *wishes: device), CANDIDATES[-1])
+    monkeypatch.setitem(selection.open_backend.__kwdefaults__, "candidates", chain)
+    monkeypatch.setattr(selection, "CANDIDATES", chain)
+    with Embedder.load(bundle, self_check=False, token_budget=70) as elmo:
+        answers = []
+        told = warnings_of(lambda: answers.append(elmo.embed(SENTENCES)["elmo"]))
+        return answers[0], told, elmo.backend
+
+
+def lost_by_want(bundle, expected, monkeypatch) -> list[str]:
+    """The devices on which a request failed, changed its answer or was told wrongly."""
+    lost = []
+    for rows in (0, 1, 2, 4):
+        for since in range(1, 6):
+            device = Watched(bundle, name="tensorrt", before=Memory(rows=rows, since=since))
+            try:
+                found, told, used = embed_on(device, bundle, monkeypatch)
+            except DeviceMemoryError as error:
+                lost.append(f"{rows} rows since call {since}: {error}")
+                continue
+            wanted = (0, "tensorrt") if rows else (1, "onnxruntime-cpu")
+            same = all(map(np.array_equal, found, expected))
+            if not same or (len(told), used) != wanted or device.closed != 1:
+                lost.append(f"{rows} rows since call {since}: {told}, {used}")
+    return lost
+
+
+@pytest.fixture
+def expected(embedder):
+    return embedder.embed(SENTENCES)["elmo"]
+
+
+def test_f4_want_of_memory_halves_the_batch_and_then_changes_the_backend(
+    bundle, expected, monkeypatch, kept
+):
+    assert lost_by_want(bundle, expected, monkeypatch) == []
+    kept("F4", "20 fake devices that run out at the n-th call, the same bits each time")
+
+
+def test_f4_control_an_error_that_nobody_catches(bundle, expected, monkeypatch, caught):
+    monkeypatch.setattr("elmo_runtime.pipeline.DeviceMemoryError", ZeroDivisionError)
+    lost = lost_by_want(bundle, expected, monkeypatch)
+    assert len(lost) == 20
+    caught("F4", lost[0])
