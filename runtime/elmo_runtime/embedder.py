@@ -27,7 +27,10 @@ from elmo_runtime.self_check import check_golden, golden_char_ids
 from elmo_runtime.state import POLICIES, State, checked_state, read_warm
 from elmo_runtime.word_vectors import Word
 
-TOKEN_BUDGET = 2048
+# Larger batches are no faster on the CPU (at 1024 the small and the original size are fastest) and
+# take more memory; a GPU has both to spare, and its engines are built for as many.
+TOKEN_BUDGETS = {"onnxruntime-cpu": 1024}
+GPU_TOKEN_BUDGET = 8192
 CACHE_WORDS = 32_768  # 64 MB at P = 512, and most of the running words of any text
 STREAM_BATCHES = 8  # a stream reads that many full batches ahead, to sort them by length
 
@@ -49,7 +52,7 @@ class Embedder:
         backend: Backend,
         *,
         state: str = "zero",
-        token_budget: int = TOKEN_BUDGET,
+        token_budget: int | None = None,
         max_sentence_tokens: int | None = None,
         cache_words: int = CACHE_WORDS,
         limits: Limits | None = None,
@@ -57,6 +60,8 @@ class Embedder:
     ) -> None:
         if state not in POLICIES:
             raise InputError(f"state is {state!r}", hint=f"use one of {', '.join(POLICIES)}")
+        if token_budget is None:
+            token_budget = TOKEN_BUDGETS.get(backend.name, GPU_TOKEN_BUDGET)
         _check_count("token_budget", token_budget, least=1)
         _check_count("cache_words", cache_words, least=0)
         if max_sentence_tokens is not None:
@@ -88,7 +93,7 @@ class Embedder:
         state: str = "zero",
         threads: int | None = None,
         spinning: bool = True,
-        token_budget: int = TOKEN_BUDGET,
+        token_budget: int | None = None,
         max_sentence_tokens: int | None = None,
         cache_words: int = CACHE_WORDS,
         max_running: int | None = None,
@@ -103,12 +108,12 @@ class Embedder:
         takes that one or raises BackendUnavailableError. precision: "auto" is fp32 on the CPU,
         and on a GPU fp16 if the bundle holds it. state: what the LSTMs start from: "zero", "warm"
         (stored in the bundle) or "carry" (row b continues row b of the last call). threads,
-        spinning: of the CPU. token_budget: most tokens of one batch,
-        padding and sentence marks counted; a longer sentence is computed in windows, which gives
-        the same vectors at twice the work, unless max_sentence_tokens refuses it. max_running:
-        calls that compute at once, each with a batch in memory; max_waiting more wait for their
-        turn, each at most `timeout` seconds, or else get BusyError; None is no limit. Raises
-        BundleError, VerificationError.
+        spinning: of the CPU. token_budget: most tokens of one batch, padding and sentence marks
+        counted, None what suits the backend; a longer sentence is computed in windows, which
+        gives the same vectors at twice the work, unless max_sentence_tokens refuses it.
+        max_running: calls that compute at once, each with a batch in memory; max_waiting more
+        wait for their turn, each at most `timeout` seconds, or else get BusyError; None is no
+        limit. Raises BundleError, VerificationError.
         """
         if threads is not None:
             _check_count("threads", threads, least=1)
