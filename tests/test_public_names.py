@@ -16,6 +16,14 @@ def test_every_public_name_exists(package):
     assert set(package.__all__) <= set(dir(package))
 
 
+def test_every_step_of_the_road_is_public():
+    """build_engine, a name of the design, was not."""
+    assert {"Checkpoint", "export_bundle", "build_engine", "verify_bundle"} <= set(
+        elmo_export.__all__
+    )
+    assert {"Elmo", "train", "evaluate", "Embedder"} <= set(elmo_deploy.__all__)
+
+
 def test_elmo_deploy_offers_everything():
     for package in (elmo_runtime, elmo_export):
         for name in package.__all__:
