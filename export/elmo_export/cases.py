@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ Array = NDArray[Any]
 
 SHAPES = [(batch, length) for batch in (1, 2, 5, 32) for length in (1, 2, 7, 50)] + [(3, 13)]
 LETTERS = "etaoinshrdlucmfwypvbgkjqxz'-.0189éßøжяאمक日本語😀"
+N_TEXT = 12  # sentences of the case in English
 MOST_WORK = 10**11  # multiplications with weights
 SEED = 20180215  # the paper's day
 
@@ -35,7 +37,7 @@ def too_large(config: ElmoConfig, batch: int, length: int) -> bool:
 
 
 def parity_cases(config: ElmoConfig) -> Iterator[Case]:
-    """Every shape of SHAPES that is not `too_large`, and one sentence of no tokens.
+    """Every shape of SHAPES that is not `too_large`, one sentence of no tokens, and English.
 
     The first sentence fills the length, the second has no tokens, the others are ragged.
     """
@@ -47,6 +49,18 @@ def parity_cases(config: ElmoConfig) -> Iterator[Case]:
         lengths[:2] = (length, 0)[:batch]
         yield _case(config, generator, f"{batch}x{length}", lengths, length, 1 + number % 3)
     yield _case(config, generator, "1x3 of no tokens", np.zeros(1, np.int64), 3, 1)
+    yield text_case(config)
+
+
+def text_case(config: ElmoConfig) -> Case:
+    """Some of our own sentences, from zero states: what a trained model was made for."""
+    return Case("English", sentence_inputs(config, own_sentences()[:N_TEXT]))
+
+
+def own_sentences() -> list[list[str]]:
+    """English sentences, written for this package, as tokens."""
+    text = files("elmo_export").joinpath("sentences.txt").read_text("utf-8")
+    return [line.split() for line in text.splitlines()]
 
 
 def batch_changes(case: Case) -> Iterator[tuple[Case, NDArray[np.intp]]]:

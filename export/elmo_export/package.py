@@ -6,21 +6,20 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
 
-from elmo_export.cases import SHAPES, parity_cases, sentence_inputs, too_large
+from elmo_export.cases import SHAPES, own_sentences, parity_cases, sentence_inputs, too_large
 from elmo_export.checkpoint import CONFIG, Checkpoint
+from elmo_export.choice import choose_format
 from elmo_export.graph import build_bilm, build_joined, build_token_encoder
 from elmo_export.interface import describe_graph
 from elmo_export.model_card import model_card
 from elmo_export.parity import TOLERANCES, ParityRow, Reference, References, as_text, compare
-from elmo_export.precision import FP32, Fp16, Fp32
-from elmo_export.ranges import kept_in_fp32
+from elmo_export.precision import Fp32
 from elmo_export.sessions import GraphRunner
 from elmo_runtime.bundle import MANIFEST_DIGEST, Bundle, Graph, Manifest, write_manifest
 from elmo_runtime.config import ElmoConfig
@@ -32,6 +31,7 @@ N_SAMPLES = 4  # golden sentences; a few, for they are compared at every load
 FORMS = {  # that exist in each precision
     "fp32": ("padded", "packed"),
     "fp16": ("padded",),
+    "int8": ("packed",),
 }
 README, SAMPLES, WARM_STATE = "README.md", "samples", "state/warm.safetensors"
 
@@ -58,10 +58,13 @@ def export_bundle(
     wanted = list(_wanted(precisions, forms, joined))
     refuse_foreign(Path(path), marker=MANIFEST_DIGEST)
     with atomic_directory(Path(path)) as folder:
-        graphs, kept = [], kept_in_fp32(checkpoint) if "fp16" in precisions else {}
-        formats = {"fp32": FP32, "fp16": Fp16(kept)}
+        graphs, notes = [], _left_out(checkpoint.config)
+        formats: dict[str, Fp32] = {}
         for number, (part, form, precision) in enumerate(wanted):
             report(f"write {part} {form} {precision}", 0.3 * number / len(wanted))
+            if precision not in formats:
+                formats[precision], kept = choose_format(precision, checkpoint, reference)
+                notes |= {f"{precision}: {name}": reason for name, reason in kept.items()}
             graphs.append(_write_graph(folder, checkpoint, part, form, formats[precision]))
         report("run the reference", 0.3)
         _write_config(folder, checkpoint)
@@ -74,7 +77,7 @@ def export_bundle(
             graphs=tuple(graphs),
             provenance={**checkpoint.provenance, **_versions()},
             parity=tuple(asdict(row) for row in rows),
-            notes=kept | _left_out(checkpoint.config),
+            notes=notes,
         )
         (folder / README).write_text(model_card(manifest, checkpoint), "utf-8")
         write_manifest(folder, manifest)
@@ -93,12 +96,6 @@ def verify_bundle(
     references = References(reference, parity_cases(bundle.config))
     report = on_progress or (lambda what, share: None)
     return tuple(_verify(bundle.path, bundle.manifest.graphs, references, report))
-
-
-def own_sentences() -> list[list[str]]:
-    """English sentences, written for this package, as tokens."""
-    text = files("elmo_export").joinpath("sentences.txt").read_text("utf-8")
-    return [line.split() for line in text.splitlines()]
 
 
 def _wanted(

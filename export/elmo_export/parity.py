@@ -33,12 +33,14 @@ class Tolerance:
 
     max_abs_error: float | None = None
     min_cosine: float | None = None
+    mean_cosine: float | None = None
     nudge: float
 
 
 TOLERANCES = {
     "fp32": Tolerance(max_abs_error=1e-5, nudge=2.0**-23),
     "fp16": Tolerance(min_cosine=0.9995, nudge=2.0**-11),
+    "int8": Tolerance(min_cosine=0.97, mean_cosine=0.99, nudge=2.0**-7),
 }
 
 
@@ -101,8 +103,8 @@ def compare(
         outputs = run(case.inputs)
         for name, expected in references.answers[number].items():
             seen = deviation(outputs[name], expected)
-            chaotic = not _within(seen, tolerance)
-            passed = not chaotic or _within(
+            chaotic = not within(seen, tolerance)
+            passed = not chaotic or within(
                 seen, _widened(tolerance, references.sensitivity(number, tolerance.nudge)[name])
             )
             verdicts.setdefault(name, []).append(_Verdict(case.name, seen, chaotic, passed))
@@ -147,10 +149,12 @@ class _Verdict:
     passed: bool
 
 
-def _within(seen: Deviation, tolerance: Tolerance) -> bool:
+def within(seen: Deviation, tolerance: Tolerance) -> bool:
+    """Whether every figure that the tolerance names is good enough, and all values finite."""
     near = tolerance.max_abs_error is None or seen.max_abs_error <= tolerance.max_abs_error
     along = tolerance.min_cosine is None or seen.min_cosine >= tolerance.min_cosine
-    return near and along and bool(np.isfinite(seen.max_abs_error))
+    mostly = tolerance.mean_cosine is None or seen.mean_cosine >= tolerance.mean_cosine
+    return near and along and mostly and bool(np.isfinite(seen.max_abs_error))
 
 
 def _widened(tolerance: Tolerance, sensitivity: Deviation) -> Tolerance:
@@ -160,12 +164,14 @@ def _widened(tolerance: Tolerance, sensitivity: Deviation) -> Tolerance:
     every step, and no two correct programs agree on its long sentences. It is asked to agree as
     well as the reference agrees with itself; its short sentences are judged as usual.
     """
-    error, cosine = tolerance.max_abs_error, tolerance.min_cosine
+    error, least, mean = tolerance.max_abs_error, tolerance.min_cosine, tolerance.mean_cosine
     if error is not None:
         error = max(error, CHAOS_MARGIN * sensitivity.max_abs_error)
-    if cosine is not None:
-        cosine = min(cosine, 1 - CHAOS_MARGIN * (1 - sensitivity.min_cosine))
-    return replace(tolerance, max_abs_error=error, min_cosine=cosine)
+    if least is not None:
+        least = min(least, 1 - CHAOS_MARGIN * (1 - sensitivity.min_cosine))
+    if mean is not None:
+        mean = min(mean, 1 - CHAOS_MARGIN * (1 - sensitivity.mean_cosine))
+    return replace(tolerance, max_abs_error=error, min_cosine=least, mean_cosine=mean)
 
 
 def _in_other_company(run: Runner, cases: Sequence[Case], tolerance: Tolerance) -> list[_Verdict]:
@@ -177,7 +183,7 @@ def _in_other_company(run: Runner, cases: Sequence[Case], tolerance: Tolerance) 
         for name, actual in run(changed.inputs).items():
             expected = np.take(whole[name], numbers, axis=BATCH_AXES.get(name, 0))
             seen = deviation(*_common_length(name, actual, expected))
-            passed = _within(seen, tolerance)
+            passed = within(seen, tolerance)
             verdicts.append(_Verdict(f"{name} of {case.name}", seen, False, passed))
     return verdicts
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from elmo_export.builder import GraphBuilder, Value
+from elmo_export.builder import MICROSOFT, GraphBuilder, Value
 
 Lane = tuple[int, ...]  # directions computed together: (0,) forward, (1,) backward, (0, 1) both
 FP16_MAX = 65504.0
+ACTIVATION_STEPS = 63  # to either side of zero: seven bits
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,54 @@ class Fp16(Fp32):
 
     def _half_product(self, graph: GraphBuilder, x: Value, weight: Weight) -> Value:
         return graph.op("MatMul", x, graph.initializer(weight.name, _half(_matrix(weight))))
+
+
+class Int8(Fp32):
+    """Weights of eight bits, a scale a column; each row of activations gets a scale of its own.
+
+    A scale a row, not one for all of them (DynamicQuantizeMatMul), because a sentence must not
+    depend on its batch mates. Activations have seven bits: with eight, processors without VNNI
+    saturate when they add two products. Weights named in `kept` stay FP32.
+    """
+
+    name = "int8"
+
+    def __init__(self, kept: Collection[str] = ()) -> None:
+        self.kept = kept
+
+    def product(
+        self,
+        graph: GraphBuilder,
+        x: Value,
+        weight: Weight,
+        addend: Value | None = None,
+        *,
+        bound: float = np.inf,
+    ) -> Value:
+        """FP32 (rows, K) @ weight + addend -> FP32 (rows, N)."""
+        if weight.name in self.kept:
+            return super().product(graph, x, weight, addend, bound=bound)
+        rounded, column_scales = _rounded(_matrix(weight))
+        peak = graph.op("ReduceMax", graph.op("Abs", x), graph.ints(1), keepdims=1)
+        peak = graph.op("Max", peak, graph.scalar(1e-30))  # a row of zeros has no scale
+        step, middle = graph.scalar(1 / ACTIVATION_STEPS), graph.scalar(ACTIVATION_STEPS, np.uint8)
+        y = graph.op(
+            "MatMulIntegerToFloat",
+            graph.op("QuantizeLinear", graph.op("Div", x, peak), step, middle),
+            graph.initializer(f"{weight.name}/int8", rounded),
+            step,
+            graph.initializer(f"{weight.name}/scale", column_scales),
+            middle,
+            domain=MICROSOFT,
+        )
+        y = graph.op("Mul", y, peak)
+        return y if addend is None else graph.op("Add", y, addend)
+
+
+def _rounded(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """(K, N) -> numbers in -127..127 and the scale (N,) of each column."""
+    scales = np.maximum(np.abs(matrix).max(axis=0) / 127, 1e-30).astype(np.float32)
+    return np.rint(matrix / scales).astype(np.int8), scales
 
 
 def _matrix(weight: Weight) -> NDArray[np.float32]:

@@ -26,11 +26,11 @@ class GraphRunner:
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Inputs of the `joined` graph by name -> its outputs by name."""
         if "joined" in self._sessions:
-            return _run(self._sessions["joined"], inputs)
+            return run_session(self._sessions["joined"], inputs)
         words, word_index = _distinct_words(inputs["char_ids"], inputs["lengths"])
-        vectors = _run(self._sessions["token_encoder"], {"char_ids": words})
+        vectors = run_session(self._sessions["token_encoder"], {"char_ids": words})
         rest = {name: value for name, value in inputs.items() if name != "char_ids"}
-        return _run(self._sessions["bilm"], {**rest, **vectors, "word_index": word_index})
+        return run_session(self._sessions["bilm"], {**rest, **vectors, "word_index": word_index})
 
 
 def _distinct_words(char_ids: Array, lengths: Array) -> tuple[Array, Array]:
@@ -63,6 +63,7 @@ def open_session(model: str | bytes) -> Any:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _run(session: Any, inputs: Mapping[str, Array]) -> dict[str, Array]:
+def run_session(session: Any, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Inputs by name -> all outputs by name."""
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, dict(inputs)), strict=True))

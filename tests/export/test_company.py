@@ -5,6 +5,7 @@ import pytest
 
 from elmo_export.cases import batch_changes, parity_cases
 from elmo_export.graph import build_bilm, build_joined, build_token_encoder
+from elmo_export.precision import FP32, Int8
 from elmo_runtime.characters import char_ids, trim
 from random_models import random_checkpoint, tiny_config
 
@@ -22,10 +23,14 @@ def checkpoint(request):
     return random_checkpoint(tiny_config(**MODELS[request.param]))
 
 
-@pytest.fixture(params=["padded", "packed"])
+GRAPHS = {"padded": ("padded", FP32), "packed": ("packed", FP32), "int8": ("packed", Int8())}
+
+
+@pytest.fixture(params=GRAPHS)
 def run(request, checkpoint, session_of):
     """The joined graph as a function of a case and a number of threads."""
-    model = build_joined(checkpoint, form=request.param)
+    form, precision = GRAPHS[request.param]
+    model = build_joined(checkpoint, form=form, precision=precision)
 
     def run(case, threads=1):
         session = session_of(model, threads)

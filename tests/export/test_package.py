@@ -11,8 +11,8 @@ from safetensors.numpy import load_file
 
 import random_models
 from elmo_deploy.model.reference import reference
-from elmo_export.cases import sentence_inputs
-from elmo_export.package import export_bundle, own_sentences, verify_bundle
+from elmo_export.cases import own_sentences, sentence_inputs
+from elmo_export.package import export_bundle, verify_bundle
 from elmo_export.recover import recover_checkpoint
 from elmo_runtime.bundle import Bundle
 from elmo_runtime.errors import BundleError, InputError, VerificationError
@@ -137,6 +137,14 @@ def test_precisions_and_forms_that_do_not_exist_are_named(options, tiny_checkpoi
     with pytest.raises(InputError, match=r"fp8|fp16 has no form packed"):
         export_bundle(tiny_checkpoint, tmp_path / "b", reference=dict, **options)
     assert not (tmp_path / "b").exists()
+
+
+def test_an_int8_bundle_serves_the_packed_form_alone(tiny_checkpoint, tmp_path, small_matrix):
+    run = reference(tiny_checkpoint)
+    small = export_bundle(tiny_checkpoint, tmp_path / "b", reference=run, precisions=["int8"])
+    graphs = {(graph.part, graph.form) for graph in small.manifest.graphs}
+    assert graphs == {("token_encoder", "padded"), ("bilm", "packed")}
+    assert min(row["min_cosine"] for row in small.manifest.parity) > 0.97
 
 
 def test_progress_only_rises(tiny_checkpoint, tmp_path, small_matrix):

@@ -1,13 +1,17 @@
-"""What fp16 keeps, what it gives up, and what it does at the end of its range."""
+"""What fp16 and int8 keep, what they give up, and what they do at the end of their range."""
 
 import numpy as np
 import pytest
 from onnx import TensorProto
 
+from elmo_deploy.model.reference import reference
+from elmo_export.builder import GraphBuilder
 from elmo_export.cases import sentence_inputs, trial_words
 from elmo_export.checkpoint import Checkpoint
+from elmo_export.choice import choose_format
 from elmo_export.graph import build_bilm, build_joined, build_token_encoder
-from elmo_export.precision import Fp16
+from elmo_export.parity import deviation
+from elmo_export.precision import Fp16, Int8, Weight
 from elmo_export.ranges import kept_in_fp32
 from random_models import random_checkpoint, tiny_config
 
@@ -80,3 +84,54 @@ def test_no_word_makes_an_infinite_vector(tiny_checkpoint, session_of):
     session = session_of(build_token_encoder(tiny_checkpoint, precision=Fp16()))
     (vectors,) = session.run(None, {"char_ids": trial_words(tiny_checkpoint.config)})
     assert np.isfinite(vectors).all()
+
+
+def test_int8_stores_every_matrix_in_eight_bits(tiny_checkpoint):
+    graph = build_bilm(tiny_checkpoint, form="packed", precision=Int8()).graph
+    types = {t.name: t.data_type for t in graph.initializer if "weight" in t.name}
+    assert {n for n, kind in types.items() if kind == TensorProto.INT8} == {
+        f"{name}/int8" for name in tiny_checkpoint.tensors if "bilm" in name and "weight" in name
+    }
+
+
+def test_int8_turns_vectors_little(tiny_checkpoint, session_of, sentences):
+    exact = outputs_of(session_of(build_joined(tiny_checkpoint)), tiny_checkpoint, sentences)
+    graph = build_joined(tiny_checkpoint, form="packed", precision=Int8())
+    small = outputs_of(session_of(graph), tiny_checkpoint, sentences)
+    for name in exact:
+        assert deviation(small[name], exact[name]).min_cosine > 0.998, name
+
+
+def test_int8_products_never_saturate(session_of):
+    """Processors without VNNI add two products of eight bits in sixteen: 127 and 255 overflow."""
+    width = 64
+    graph = GraphBuilder("product")
+    x = graph.input("x", np.float32, ("rows", width))
+    weight = Weight("w", np.ones((width, 8), np.float32))
+    graph.output("y", Int8().product(graph, x, weight), np.float32, ("rows", 8))
+    (y,) = session_of(graph.model()).run(None, {"x": np.ones((3, width), np.float32)})
+    assert np.allclose(y, width, rtol=1e-5)
+
+
+def test_a_row_of_zeros_stays_zero_in_int8(session_of):
+    graph = GraphBuilder("product")
+    x = graph.input("x", np.float32, ("rows", 4))
+    weight = Weight("w", np.ones((4, 8), np.float32))
+    graph.output("y", Int8().product(graph, x, weight), np.float32, ("rows", 8))
+    rows = np.array([[0, 0, 0, 0], [1, 2, 3, 4]], np.float32)
+    (y,) = session_of(graph.model()).run(None, {"x": rows})
+    assert (y[0] == 0).all()
+    assert y[1] == pytest.approx(np.full(8, 10), rel=0.02)
+
+
+def test_int8_keeps_what_hurts(tiny_checkpoint):
+    """One weight of a column a thousand times the others leaves them no bits."""
+    tensors = dict(tiny_checkpoint.tensors)
+    name = "bilm.forward_stack.layers.0.projection_weight"
+    tensors[name] = tensors[name].copy()
+    tensors[name][0] *= 1000
+    spoiled = Checkpoint(config=tiny_checkpoint.config, tensors=tensors)
+    assert choose_format("int8", tiny_checkpoint, reference(tiny_checkpoint))[1] == {}
+    kept = choose_format("int8", spoiled, reference(spoiled))[1]
+    assert name in kept
+    assert not any("input_weight" in name for name in kept)
