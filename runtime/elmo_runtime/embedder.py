@@ -288,7 +288,8 @@ class Embedder:
                 return self._pipeline.compute(sentences, request, start=self._start)
             with self._carry_lock:  # calls that carry follow one another
                 out = self._continue(sentences, request, self._carried)
-                self._carried = out.state or self._carried
+                if out.state is not None:  # a copy, for the caller may write into the other
+                    self._carried = out.state.first(out.state.rows)
                 return out
 
     def _continue(

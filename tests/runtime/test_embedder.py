@@ -163,6 +163,16 @@ def test_a_carried_batch_without_tokens_still_moves_the_state(bundle):
         assert out.state.h.any()
 
 
+def test_what_a_caller_does_to_a_state_does_not_change_what_is_carried(bundle):
+    """`out.state` was the very arrays that the next call started from."""
+    seconds = []
+    for value in (0, 9):
+        with Embedder.load(bundle, state="carry") as elmo:
+            elmo.embed(["a b"]).state.h[:] = value
+            seconds.append(elmo.embed(["a b"])["elmo"][0])
+    assert (seconds[0] == seconds[1]).all()
+
+
 def test_reset_state_forgets(bundle):
     with Embedder.load(bundle, state="carry") as elmo:
         first = elmo.embed(["a b"])["elmo"][0]
