@@ -20,6 +20,7 @@ from elmo_runtime.backends.onnxruntime import open_cpu
 from elmo_runtime.backends.tensorrt import TensorRtBackend, open_tensorrt
 from elmo_runtime.backends.trt_engine import open_engine
 from elmo_runtime.bundle import Bundle
+from elmo_runtime.characters import char_ids
 from elmo_runtime.errors import BackendError, DeviceMemoryError
 from engine_bundles import write_fake_engine, write_graphs
 from fake_gpu import FakeCudart, FakeTensorRt
@@ -120,6 +121,13 @@ def test_words_are_encoded_as_by_the_graph(backend, onnx):
     np.testing.assert_allclose(backend.encode_words(ids), onnx.encode_words(ids), atol=1e-6)
 
 
+def test_columns_cut_off_behind_the_longest_word_change_nothing(backend):
+    ids = char_ids(["a", "word", "words"], max_characters=50)
+    np.testing.assert_array_equal(
+        backend.encode_words(ids[:, :12]), backend.encode_words(ids), strict=True
+    )
+
+
 def test_float16_leaves_the_device_as_such(backend, onnx, gpu):
     batch = batch_of([6, 5, 3])
     whole = backend.run_bilm(batch, ("elmo", "final_h"))
@@ -167,6 +175,14 @@ def test_a_state_shared_by_all_sentences_is_sent_once(backend, onnx, gpu):
     sent_again = gpu.cudart.bytes_in - first
     assert first - sent_again == sum(states.nbytes for states in warm.values())
     assert_same(found, onnx.run_bilm(batch, ("elmo",)))
+
+
+def test_a_shared_state_fills_every_size_of_batch(backend, onnx):
+    row = np.random.default_rng(0).normal(size=(LAYERS, 2, 1, C)).astype(np.float32)
+    for lengths in ([6, 5, 4, 3], [6], [6, 5], [6, 5, 4, 3]):
+        warm = np.broadcast_to(row, (LAYERS, 2, len(lengths), C))
+        batch = replace(batch_of(lengths), initial_c=warm)
+        assert_same(backend.run_bilm(batch, OUTPUTS), onnx.run_bilm(batch, OUTPUTS))
 
 
 def test_a_state_does_not_outlive_its_batch(backend, onnx):
@@ -217,9 +233,11 @@ def test_many_threads_get_the_answers_of_one(backend, onnx):
 
 
 def test_want_of_memory_is_told_and_a_smaller_batch_still_works(backend, onnx, gpu):
-    gpu.cudart.memory = 1_000
+    backend.run_bilm(batch_of([6]), ("elmo",))
+    gpu.cudart.memory -= gpu.cudart.cudaMemGetInfo()[1]
     with pytest.raises(DeviceMemoryError):
         backend.run_bilm(batch_of([6] * 8), ("elmo",))
+    assert not gpu.cudart.blocks  # what failed leaves its memory to the next attempt
     gpu.cudart.memory = 1 << 30
     batch = batch_of([6])
     assert_same(backend.run_bilm(batch, OUTPUTS), onnx.run_bilm(batch, OUTPUTS))

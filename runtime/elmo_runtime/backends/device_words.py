@@ -26,9 +26,7 @@ class DeviceWords:
     first time together lie in one run and are sent in one copy.
     """
 
-    def __init__(
-        self, device: Device, stream: object, *, width: int, kept: int, passing: int
-    ) -> None:
+    def __init__(self, device: Device, *, width: int, kept: int, passing: int) -> None:
         self._device = device
         self._row_bytes = 4 * width
         self._kept = kept
@@ -36,13 +34,10 @@ class DeviceWords:
         self._resident = np.full(kept, NO_ID, np.int64)  # the id whose vector a row holds
         self._table = DeviceBuffer(device)
         self._staging = PinnedBuffer(device)
-        self._table.reserve(self.n_rows * self._row_bytes)
-        # Padding points to row 0, and what was in the memory before might not be a number.
-        device.fill_zero(self._table.pointer, self._table.size, stream)
 
     @property
     def pointer(self) -> int:
-        """The table (n_rows, P) on the device."""
+        """The table (n_rows, P) on the device, there from the first `place` on."""
         return self._table.pointer
 
     def place(self, vectors: FloatArray, ids: Ids, stream: object) -> Rows:
@@ -50,6 +45,9 @@ class DeviceWords:
 
         The staging memory is in use until the stream is synchronised.
         """
+        if self._table.reserve(self.n_rows * self._row_bytes):
+            # Padding points to row 0, and what was in the memory before might not be a number.
+            self._device.fill_zero(self._table.pointer, self._table.size, stream)
         rows, keeps = self._rows_of(ids)
         missing = np.flatnonzero(~keeps | (self._resident[rows % self._kept] != ids))
         order = missing[np.argsort(rows[missing], kind="stable")]

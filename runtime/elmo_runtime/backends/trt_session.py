@@ -35,7 +35,6 @@ class Session:
         )
         self._words = DeviceWords(
             engine.device,
-            self._worker.stream,
             width=int(engine.encoder.outputs[0].axes[-1]),
             kept=kept_words,
             passing=largest,
@@ -68,11 +67,12 @@ class Session:
         tensors = {tensor.name: tensor for tensor in plan.outputs}
         real = sizes | {"batch": batch, "marked_length": marked, "length": marked - 2}
         given = {name: _given_as(name, tensors, half=half) for name in names}
+        rows = self._place_words(inputs)
         call = Call(
             plan=plan,
             sizes=sizes,
             uploads={
-                "word_index": pad(self._place_words(inputs)[inputs.word_index], shape),
+                "word_index": pad(rows[inputs.word_index], shape),
                 "lengths": pad(inputs.lengths, shape[:1]),
                 "mix_weights": inputs.mix_weights,
                 "gamma": inputs.gamma,
