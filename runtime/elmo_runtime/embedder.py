@@ -99,6 +99,7 @@ class Embedder:
         max_running: int | None = None,
         max_waiting: int | None = None,
         timeout: float | None = None,
+        trusted_engines: Sequence[str] = (),
         self_check: bool = True,
     ) -> Self:
         """Check every file of the bundle, open the graphs, compare the golden sentences.
@@ -113,14 +114,15 @@ class Embedder:
         gives the same vectors at twice the work, unless max_sentence_tokens refuses it.
         max_running: calls that compute at once, each with a batch in memory; max_waiting more
         wait for their turn, each at most `timeout` seconds, or else get BusyError; None is no
-        limit. Raises BundleError, VerificationError.
+        limit. trusted_engines: SHA-256 digests of engine.json files that were built elsewhere and
+        may be opened. Raises BundleError, VerificationError.
         """
         if threads is not None:
             _check_count("threads", threads, least=1)
         limits = Limits(max_running=max_running, max_waiting=max_waiting, timeout=timeout)
-        opened, options = (
-            Bundle.open(Path(bundle)),
-            BackendOptions(threads=threads, spinning=spinning),
+        opened = Bundle.open(Path(bundle))
+        options = BackendOptions(
+            threads=threads, spinning=spinning, trusted_engines=tuple(trusted_engines)
         )
         engine = open_backend(opened, backend=backend, precision=precision, options=options)
 

@@ -15,6 +15,7 @@ from elmo_runtime.backends.selection import open_backend
 from elmo_runtime.backends.tensorrt import open_tensorrt
 from elmo_runtime.backends.trt_library import Message, first_error, opening_error, without_noise
 from elmo_runtime.bundle import Bundle
+from elmo_runtime.embedder import Embedder
 from elmo_runtime.engines import read_engine
 from elmo_runtime.errors import (
     BackendFallbackWarning,
@@ -169,6 +170,15 @@ def test_a_digest_from_the_caller_is_enough(bundle, gpu):
     open_it(bundle, trusted_engines=(digest,)).close()
     with pytest.raises(EngineError, match="not built here"):
         open_it(bundle, trusted_engines=("0" * 64,))
+
+
+def test_the_embedder_takes_such_a_digest(bundle, gpu):
+    """There was no way to hand one in."""
+    _, digest = read_engine(write_fake_engine(bundle, trusted=False))
+    options = {"backend": "tensorrt", "self_check": False}
+    Embedder.load(bundle, trusted_engines=[digest], **options).close()
+    with pytest.raises(EngineError, match="not built here"):
+        Embedder.load(bundle, **options)
 
 
 def test_an_engine_that_cannot_run_does_not_hide_one_that_can(bundle, gpu):
