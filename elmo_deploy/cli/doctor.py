@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from elmo_deploy.environment import Environment, Finding
 
 
@@ -39,14 +41,14 @@ def _print(environment: Environment) -> None:
     packages = [[name, found or "-"] for name, found in environment.packages.items()]
     console.print(terminal.table("packages", ["package", "version"], packages))
     for finding in (environment.driver, *environment.backends):
-        console.print(_line(finding, bad="[yellow]--[/]"))
+        console.print(_line(finding, bad=("--", "yellow")))
     for trap in environment.traps:
-        console.print(_line(trap, bad="[red]!![/]"))
+        console.print(_line(trap, bad=("!!", "red")))
 
 
-def _line(finding: Finding, *, bad: str) -> str:
-    from rich.markup import escape
+def _line(finding: Finding, *, bad: tuple[str, str]) -> Text:
+    from rich.text import Text
 
-    mark = "[green]ok[/]" if finding.ok else bad
     hint = f"\n   hint: {finding.hint}" if finding.hint else ""
-    return f"{mark} {finding.subject:<16} {escape(finding.detail + hint)}"
+    mark = ("ok", "green") if finding.ok else bad
+    return Text.assemble(mark, f" {finding.subject:<16} {finding.detail}{hint}")

@@ -24,7 +24,8 @@ def inspect(
         terminal.print_json(description)
         return
     console = terminal.stdout()
-    console.print(f"[bold]{description['kind']}[/] {path}  {terminal.size(description['bytes'])}")
+    size = terminal.size(description["bytes"])
+    console.print(f"{description['kind']} {path}  {size}", style="bold")
     console.print(f"{description['parameters']:,} parameters")
     for title in ("model", "notes", "provenance"):
         if rows := list(description.get(title, {}).items()):

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from elmo_deploy.cli import terminal
 
@@ -56,7 +57,7 @@ def table(rows: Iterable[Mapping[str, Any]]) -> Table:
     return terminal.table("reference against graph", columns, [_cells(row) for row in rows])
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
+def _cells(row: Mapping[str, Any]) -> list[str | Text]:
     chaos = f", {row['chaotic_cases']} chaotic" if row["chaotic_cases"] else ""
     return [
         row["precision"],
@@ -65,5 +66,5 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         f"{row['max_abs_error']:.1e}",
         f"{row['min_cosine']:.7f}",
         f"{row['worst_case']} of {row['cases']}{chaos}",
-        "[green]ok[/]" if row["passed"] else "[red]beyond tolerance[/]",
+        Text("ok", "green") if row["passed"] else Text("beyond tolerance", "red"),
     ]

@@ -1,4 +1,7 @@
-"""What the verbs print with: results on stdout, everything else on stderr."""
+"""What the verbs print with: results on stdout, everything else on stderr.
+
+Text is printed as it is: a path like bundle[v2] is no markup. Styles are given by rich's Text.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 SKIPPED_TOLD = 20
 WIDTH_OF_A_PIPE = 120  # rich would fold tables to 80 columns where there is no terminal
@@ -16,13 +20,18 @@ WIDTH_OF_A_PIPE = 120  # rich would fold tables to 80 columns where there is no 
 
 def stdout() -> Console:
     """A console for the answer of a verb."""
-    return Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE, highlight=False)
+    return Console(
+        width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE, highlight=False, markup=False
+    )
 
 
 def stderr() -> Console:
     """A console for progress and remarks."""
     return Console(
-        stderr=True, width=None if sys.stderr.isatty() else WIDTH_OF_A_PIPE, highlight=False
+        stderr=True,
+        width=None if sys.stderr.isatty() else WIDTH_OF_A_PIPE,
+        highlight=False,
+        markup=False,
     )
 
 
@@ -34,7 +43,7 @@ def print_json(answer: Mapping[str, Any]) -> None:
 def tell_skipped(lines: Sequence[str]) -> None:
     """Name the input lines that gave no vectors, the first ones at least."""
     for line in lines[:SKIPPED_TOLD]:
-        stderr().print(f"skipped {line}", markup=False)
+        stderr().print(f"skipped {line}")
     if len(lines) > SKIPPED_TOLD:
         stderr().print(f"skipped {len(lines) - SKIPPED_TOLD} more lines")
 
@@ -46,7 +55,7 @@ def table(title: str, columns: Iterable[str], rows: Sequence[Sequence[object]]) 
         numeric = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
         drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        drawn.add_row(*(str(cell) for cell in row))
+        drawn.add_row(*(cell if isinstance(cell, Text) else str(cell) for cell in row))
     return drawn
 
 

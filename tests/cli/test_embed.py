@@ -108,6 +108,15 @@ def test_a_wish_that_cannot_be_met_has_its_exit_code(run, bundle, text, words, c
     assert answer.code == code and said in answer.stderr
 
 
+def test_a_path_may_hold_brackets(run, bundle, text, tmp_path):
+    """The file was written, then its path was read as markup: MarkupError, exit code 1."""
+    (tmp_path / "a[").mkdir()
+    out = tmp_path / "a[" / "b].npz"
+    answer = run("embed", bundle, text, "-o", out)
+    assert answer.code == 0
+    assert str(out) in answer.stderr.replace("\n", "")
+
+
 def test_a_missing_input_and_a_missing_bundle_are_named(run, bundle, text, tmp_path):
     answer = run("embed", bundle, tmp_path / "absent.txt", "-o", tmp_path / "out.npz")
     assert answer.code == 2 and "absent.txt does not exist" in answer.stderr
