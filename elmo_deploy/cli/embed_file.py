@@ -11,6 +11,7 @@ from typing import Any
 from elmo_deploy.cli import terminal
 from elmo_deploy.cli.meter import Meter
 from elmo_runtime.bulk import BadRecord, Corpus
+from elmo_runtime.bulk.job import ON_ERROR
 from elmo_runtime.embedder import Embedder
 from elmo_runtime.errors import InputError
 from elmo_runtime.outputs import Embeddings, Output, checked_outputs, token_shape
@@ -39,6 +40,8 @@ def embed_file(
 ) -> None:
     """Embed a corpus into `out` and say what was done."""
     check_target(out, dtype=dtype, keys=keys)
+    if on_error not in ON_ERROR:
+        raise InputError(f"on_error is {on_error!r}", hint=f"use {' or '.join(ON_ERROR)}")
     skipped: list[str] = []
     with Embedder.load(bundle, **loading) as elmo:
         (output,) = checked_outputs(output, elmo.config)

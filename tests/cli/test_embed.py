@@ -96,6 +96,7 @@ def test_a_line_that_is_not_utf8_is_named_and_no_file_is_left(run, bundle, tmp_p
         (["-o", "out.txt"], 2, "out.txt names no known format"),
         (["-o", "out.npz", "--output", "elmos"], 2, "output 'elmos' does not exist"),
         (["-o", "out.npz", "--dtype", "int8"], 2, "dtype is 'int8'"),
+        (["-o", "out.npz", "--on-error", "ignore"], 2, "on_error is 'ignore'"),
         (["-o", "out.npz", "--use-sentence-keys"], 2, "only .hdf5 files have keys"),
         (["-o", "out.npz", "--state", "cold"], 2, "state is 'cold'"),
         (["-o", "out.npz", "--precision", "fp16"], 5, "fp16"),
