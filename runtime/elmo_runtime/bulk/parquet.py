@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from elmo_runtime.bulk.readers import import_pyarrow
+from elmo_runtime.bulk.arrow import import_pyarrow, sentence_vectors, token_vectors
 
 ROW_GROUP_TOKENS = 8_192  # held in memory until they are written: 32 MB of float32 1024 wide
 ROW_GROUP_ROWS = 1_024
@@ -55,7 +55,7 @@ class ParquetPart:
         self._ids.append(id)
         self._tokens.append(list(tokens))
         for name, rows in self._vectors.items():
-            rows.append(vectors[name].astype(self._dtype, copy=False))
+            rows.append(vectors[name])
         self._n_tokens += len(tokens)
         if self._n_tokens >= ROW_GROUP_TOKENS or len(self._ids) >= ROW_GROUP_ROWS:
             self._write_row_group()
@@ -83,19 +83,13 @@ class ParquetPart:
 
     def _write_row_group(self) -> None:
         arrow = self._pyarrow
-        lengths = np.fromiter((len(tokens) for tokens in self._tokens), np.int32, len(self._tokens))
-        offsets = arrow.array(np.concatenate(([0], np.cumsum(lengths))).astype(np.int32))
         arrays = [
             arrow.array(self._ids, arrow.string()),
             arrow.array(self._tokens, arrow.list_(arrow.string())),
         ]
         for name, width in self._columns.items():
-            rows = [np.empty((0, width), self._dtype)]
-            rows += [vectors.reshape(-1, width) for vectors in self._vectors[name]]
-            flat = arrow.array(np.concatenate(rows).reshape(-1))
-            vectors = arrow.FixedSizeListArray.from_arrays(flat, width)
-            pooled = name in self._pooled
-            arrays.append(vectors if pooled else arrow.ListArray.from_arrays(offsets, vectors))
+            column = sentence_vectors if name in self._pooled else token_vectors
+            arrays.append(column(self._vectors[name], width=width, dtype=self._dtype))
         self._writer.write_batch(arrow.RecordBatch.from_arrays(arrays, schema=self._writer.schema))
         self._empty()
 

@@ -15,10 +15,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
+from elmo_runtime.bulk.arrow import import_pyarrow
 from elmo_runtime.bulk.records import BadRecord, Record
 from elmo_runtime.bulk.sources import Source
 from elmo_runtime.characters import split
-from elmo_runtime.errors import BackendUnavailableError, InputError
+from elmo_runtime.errors import InputError
 
 MAX_LINE_BYTES = 16 << 20
 PARQUET_ROWS = 1024  # decoded at once
@@ -204,15 +205,3 @@ def _refuse_other_columns(source: Source, names: Sequence[str], wanted: Sequence
             raise InputError(
                 f"{source.name} has no column {name!r}", hint=f"its columns are {', '.join(names)}"
             )
-
-
-def import_pyarrow() -> tuple[Any, Any]:
-    """The modules pyarrow and pyarrow.parquet, at their first use."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise BackendUnavailableError(
-            "Parquet needs the package pyarrow", hint='pip install "elmo-deploy[parquet]"'
-        ) from error
-    return pyarrow, pyarrow.parquet

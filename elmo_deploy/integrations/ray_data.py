@@ -1,0 +1,38 @@
+"""ELMo as an actor of Ray Data; the same class serves Spark's mapInArrow. See docs/bulk.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from elmo_runtime import Embedder
+from elmo_runtime.bulk.arrow import sentence_vectors, token_vectors
+from elmo_runtime.outputs import Output, token_shape
+
+
+class EmbedText:
+    """Adds a column of vectors for each output to Arrow tables with a column of texts or tokens.
+
+    Leave CPUs to Ray: its reading tasks need at least one that no actor holds, or all wait.
+    """
+
+    def __init__(
+        self,
+        bundle: Path,
+        *,
+        text: str = "text",
+        outputs: Sequence[str] = ("default",),
+        **load: Any,
+    ) -> None:
+        self._embedder = Embedder.load(bundle, **load)
+        self._text, self._outputs = text, outputs
+
+    def __call__(self, table: Any) -> Any:
+        """A pyarrow Table or RecordBatch -> the same with the vectors, float32, beside."""
+        out = self._embedder.embed(table.column(self._text).to_pylist(), outputs=self._outputs)
+        for name, vectors in out.items():
+            width = token_shape(name, out.config, 0)[-1]
+            column = sentence_vectors if name == Output.DEFAULT else token_vectors
+            table = table.append_column(name, column(vectors, width=width, dtype=out.dtype))
+        return table

@@ -1,0 +1,57 @@
+"""Embed a text with Ray Data on two cores, and compare every vector with the serial result.
+
+    pip install "elmo-deploy[cpu,ray]"
+    python examples/ray_data.py BUNDLE TEXT OUT
+
+TEXT holds a sentence a line. OUT becomes a folder of Parquet files: text, default.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.dataset
+import ray
+
+from elmo_deploy.integrations.ray_data import EmbedText
+from elmo_runtime import Embedder
+
+CORES = 2
+
+
+def main(bundle: Path, text: Path, out: Path) -> None:
+    """Embed with Ray, embed without it, compare."""
+    ray.init(num_cpus=CORES, include_dashboard=False, log_to_driver=False)
+    began = time.monotonic()
+    sentences = ray.data.read_text(str(text))
+    # One actor: it holds one of the two cores, and the other one is left to reading and writing.
+    # With an actor on each core nothing would ever be read, and Ray Data would wait forever.
+    vectors = sentences.map_batches(
+        EmbedText,
+        fn_constructor_kwargs={"bundle": bundle, "backend": "onnxruntime-cpu", "threads": 1},
+        batch_format="pyarrow",
+        batch_size=256,
+        compute=ray.data.ActorPoolStrategy(size=CORES - 1),
+        num_cpus=1,
+    )
+    vectors.write_parquet(str(out))
+    with_ray = time.monotonic() - began
+    ray.shutdown()
+    found = pyarrow.dataset.dataset(out).to_table().to_pydict()
+    began = time.monotonic()
+    with Embedder.load(bundle, backend="onnxruntime-cpu", threads=1) as elmo:
+        expected = elmo.embed(found["text"], outputs=["default"])["default"]
+    serial = time.monotonic() - began
+    same = np.array_equal(np.array(found["default"], np.float32), expected)
+    lines = text.read_text("utf-8").split("\n")
+    complete = sorted(found["text"]) == sorted(line for line in lines if line)
+    print(f"{len(expected)} sentences, every one there once: {complete}, bit-identical: {same}")
+    print(f"Ray {with_ray:.1f} s, start of its processes included; serial {serial:.1f} s")
+    sys.exit(0 if same and complete else 1)
+
+
+if __name__ == "__main__":
+    main(*(Path(argument).resolve() for argument in sys.argv[1:4]))

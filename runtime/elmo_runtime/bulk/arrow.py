@@ -1,0 +1,40 @@
+"""Vectors -> Arrow columns: fixed-size lists, or lists of them where a sentence has many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elmo_runtime.errors import BackendUnavailableError
+
+
+def import_pyarrow() -> tuple[Any, Any]:
+    """The modules pyarrow and pyarrow.parquet, at their first use."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise BackendUnavailableError(
+            "Parquet needs the package pyarrow", hint='pip install "elmo-deploy[parquet]"'
+        ) from error
+    return pyarrow, pyarrow.parquet
+
+
+def sentence_vectors(vectors: Sequence[NDArray[Any]], *, width: int, dtype: Any) -> Any:
+    """One (width,) vector a sentence -> fixed_size_list<dtype>[width]."""
+    pyarrow, _ = import_pyarrow()
+    rows = np.array(vectors, dtype).reshape(-1)
+    return pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(rows), width)
+
+
+def token_vectors(vectors: Sequence[NDArray[Any]], *, width: int, dtype: Any) -> Any:
+    """A sentence's (tokens, width) vectors -> list<fixed_size_list<dtype>[width]>."""
+    pyarrow, _ = import_pyarrow()
+    lengths = [len(rows) for rows in vectors]
+    offsets = pyarrow.array(np.cumsum([0, *lengths]), pyarrow.int32())
+    rows = np.concatenate([np.empty((0, width), dtype), *vectors], dtype=dtype, casting="unsafe")
+    flat = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(rows.reshape(-1)), width)
+    return pyarrow.ListArray.from_arrays(offsets, flat)
