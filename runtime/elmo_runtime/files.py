@@ -30,6 +30,7 @@ def atomic_directory(target: Path) -> Iterator[Path]:
         scratch.chmod(0o755)
         yield scratch
         for path in scratch.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes 0600
             _sync(path)
         _sync(scratch)
         _replace_directory(scratch, target)

@@ -45,3 +45,10 @@ def test_an_older_artefact_and_an_empty_folder_may_be_replaced(tiny_checkpoint, 
         tiny_checkpoint.write(tmp_path / "model")
     refuse_foreign(tmp_path / "model", marker="model.safetensors")
     refuse_foreign(tmp_path / "absent", marker="model.safetensors")
+
+
+def test_others_may_read_an_artefact(tiny_checkpoint, tmp_path):
+    """The safetensors library writes files that only their owner can read."""
+    tiny_checkpoint.write(tmp_path / "checkpoint")
+    for path in (tmp_path / "checkpoint").iterdir():
+        assert path.stat().st_mode & 0o777 == 0o644
