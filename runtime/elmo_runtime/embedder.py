@@ -258,9 +258,13 @@ class Embedder:
         return self._pipeline.stats()
 
     def check_golden_sentences(self) -> None:
-        """Compare the backend with the golden sentences. Raises VerificationError."""
+        """Compare the backend, from the zero state, with the golden sentences.
+
+        Raises VerificationError.
+        """
         outputs = (Output.WORD_EMB, *self._config.layer_names, Output.ELMO, Output.DEFAULT)
-        out = self.embed_char_ids(golden_char_ids(self._bundle), outputs=outputs)
+        ids = golden_char_ids(self._bundle)
+        out = self.embed_char_ids(ids, outputs=outputs, state=State.zeros(self._config, len(ids)))
         check_golden(self._bundle, out, backend=self.backend, precision=self.precision)
 
     def close(self) -> None:

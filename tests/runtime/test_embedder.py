@@ -308,6 +308,17 @@ def test_a_backend_that_misses_the_golden_vectors_does_not_serve(spoil_golden, n
     Embedder.load(folder, self_check=False).close()
 
 
+@pytest.mark.parametrize("state", ["zero", "warm", "carry"])
+def test_the_golden_sentences_can_be_compared_at_any_time(bundle, state):
+    """From another state than zero they differed, and they moved the state that was carried."""
+    with Embedder.load(bundle, state=state) as elmo:
+        first = elmo.embed(["a b"])
+        elmo.check_golden_sentences()
+        if state == "carry":
+            again = elmo.embed(["c"], state=first.state)["elmo"][0]
+            assert (elmo.embed(["c"])["elmo"][0] == again).all()
+
+
 def test_golden_vectors_that_are_not_numbers_match_nothing(spoil_golden):
     folder = spoil_golden(lambda golden: {**golden, "elmo": golden["elmo"] * np.nan})
     with pytest.raises(VerificationError):
