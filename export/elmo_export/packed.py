@@ -58,9 +58,11 @@ class _PackedBiLm:
         halves = graph.ops("Split", cells, n_outputs=2, axis=0, num_outputs=2)
         self.step_of, self.rank_of = (graph.reshape(half, -1) for half in halves)  # (N,)
         self.tables = self._tables()
+        words, self.numbers = self._words()
+        self.words = graph.op("Gather", inputs["word_vectors"], words)  # (distinct words, P)
 
     def rows(self) -> BiLmRows:
-        x = [self.graph.op("Gather", self.inputs["word_vectors"], words) for words in self._words()]
+        x = [self.graph.op("Gather", self.words, numbers) for numbers in self.numbers]
         layers, states = [x], []
         for depth in range(self.config.n_layers):
             y, state = self._layer(x, depth)
@@ -72,16 +74,21 @@ class _PackedBiLm:
             x = y
         return BiLmRows([self._flat(layer) for layer in layers], self._places(), states)
 
-    def _words(self) -> list[Value]:
-        """The row of word_vectors of each packed row, forward and backward, (N,)."""
+    def _words(self) -> tuple[Value, tuple[Value, Value]]:
+        """The distinct words of the batch, as rows of word_vectors.
+
+        Then their numbers at the packed rows, forward and backward, (N,).
+        """
         graph = self.graph
-        last = graph.op("Sub", graph.op("Gather", self.sorted_lengths, self.rank_of), graph.ints(1))
         sentence = graph.op("Mul", graph.op("Gather", self.order, self.rank_of), self.marked)
-        words = graph.reshape(self.inputs["word_index"], -1)
-        return [
-            graph.op("Gather", words, graph.op("Add", sentence, position))
-            for position in (self.step_of, graph.op("Sub", last, self.step_of))
-        ]
+        cells = graph.op("Add", sentence, self.step_of)
+        words = graph.op("Gather", graph.reshape(self.inputs["word_index"], -1), cells)
+        # ONNX Runtime's Unique knows no int32.
+        distinct, _, forward = graph.ops("Unique", graph.cast(words, np.int64), n_outputs=3)
+        last = graph.op("Sub", graph.op("Gather", self.sorted_lengths, self.rank_of), graph.ints(1))
+        mirrored = graph.op("Gather", self.starts, graph.op("Sub", last, self.step_of))
+        mirrored = graph.op("Add", mirrored, self.rank_of)
+        return distinct, (forward, graph.op("Gather", forward, mirrored))
 
     def _layer(self, x: Sequence[Value], depth: int) -> tuple[list[Value], State]:
         """Inputs (N, P) of both directions -> outputs, and the states after each last step."""
@@ -89,7 +96,11 @@ class _PackedBiLm:
         layers = [
             LstmLayer.of(graph, self.checkpoint, self.precision, lane, depth) for lane in LANES
         ]
-        products = [layer.products(graph, x[d]) for d, layer in enumerate(layers)]
+        # The lowest layer's products are those of words, of which many stand several times.
+        sources = x if depth > 0 else [self.words, self.words]
+        products = [
+            layer.products(graph, source) for layer, source in zip(layers, sources, strict=True)
+        ]
         results = graph.ops(
             "Loop",
             self.n_steps,
@@ -133,7 +144,10 @@ class _PackedBiLm:
         body.output("still_going", going, np.bool_, ())
         shown = []
         for d, layer in enumerate(layers):
-            product = body.op("Slice", products[d], first, end, body.ints(0))
+            rows = products[d] if depth > 0 else self.numbers[d]
+            product = body.op("Slice", rows, first, end, body.ints(0))
+            if depth == 0:
+                product = body.op("Gather", products[d], product)
             after = layer.step(body, product, before[d])
             h, _ = body.ops("Split", after.h, split, n_outputs=2, axis=0)
             c, ending = body.ops("Split", after.c, split, n_outputs=2, axis=0)
