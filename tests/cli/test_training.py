@@ -1,0 +1,128 @@
+"""Text becomes a vocabulary, a run, a checkpoint, perplexities and scores."""
+
+import json
+import random
+
+import matplotlib.font_manager  # noqa: F401  its list of fonts is made once a machine
+import numpy as np
+import pytest
+
+from elmo_export.checkpoint import Checkpoint
+from random_models import tiny_config
+
+WORDS = ("the", "cat", "sat", "on", "mats", "while", "dogs", "bark", "café", "été")
+
+
+@pytest.fixture
+def text(tmp_path):
+    """Eighty sentences."""
+    generator = random.Random(0)
+    lines = (" ".join(generator.choices(WORDS, k=generator.randint(3, 9))) for _ in range(80))
+    path = tmp_path / "text.txt"
+    path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    return path
+
+
+@pytest.fixture
+def options(tmp_path):
+    """Ten steps of the tiny model."""
+    recipe = {
+        "batch_size": 4,
+        "unroll_steps": 5,
+        "n_train_tokens": 200,
+        "n_epochs": 1,
+        "n_negative_samples_batch": 5,
+    }
+    path = tmp_path / "options.json"
+    path.write_text(json.dumps({**tiny_config().to_options(), **recipe}))
+    return path
+
+
+@pytest.fixture
+def vocab(run, text, tmp_path):
+    """Its vocabulary, made by the command."""
+    answer = run("vocabulary", text, "-o", tmp_path / "vocab.txt")
+    assert answer.code == 0 and "13 lines" in answer.stdout
+    return tmp_path / "vocab.txt"
+
+
+def start(run, text, vocab, options, folder, *more):
+    words = ("--train", text, "--vocab", vocab, "--options", options, "-o", folder)
+    return run("train", *words, "--device", "cpu", *more)
+
+
+def test_text_becomes_a_model_that_is_evaluated_exported_and_embeds(
+    run, text, vocab, options, tmp_path
+):
+    answer = start(run, text, vocab, options, tmp_path / "run", "--log-every", "5")
+    assert answer.code == 0, answer.stderr
+    assert "trained:" in answer.stdout and "step 10  loss" in answer.stderr
+    checkpoint = tmp_path / "run" / "checkpoint"
+    answer = run("evaluate", checkpoint, "--text", text, "--batch-size", "4", "--json")
+    figures = json.loads(answer.stdout)
+    assert 1 < figures["perplexity"] < 14
+    mean = np.sqrt(figures["forward_perplexity"] * figures["backward_perplexity"])
+    assert figures["perplexity"] == pytest.approx(mean)
+    table = run("evaluate", checkpoint, "--text", text, "--batch-size", "4")
+    assert f"{figures['perplexity']:.2f}" in table.stdout
+    assert run("export", checkpoint, "-o", tmp_path / "bundle").code == 0
+    assert run("verify", tmp_path / "bundle", "--checkpoint", checkpoint).code == 0
+
+
+def test_every_sentence_gets_its_score(run, text, vocab, options, tmp_path):
+    start(run, text, vocab, options, tmp_path / "run")
+    words = ("evaluate", tmp_path / "run" / "checkpoint", "--text", text, "--score")
+    lines = [line.split("\t") for line in run(*words).stdout.splitlines()]
+    assert [int(line[0]) for line in lines] == [
+        len(line.split()) for line in text.read_text("utf-8").splitlines()
+    ]
+    as_json = [json.loads(line) for line in run(*words, "--json").stdout.splitlines()]
+    assert [f"{s['forward']:.4f}" for s in as_json] == [line[1] for line in lines]
+    assert all(s["backward"] < 0 for s in as_json)
+
+
+def test_a_run_is_continued_by_the_same_command_with_resume(run, text, vocab, options, tmp_path):
+    folder = tmp_path / "run"
+    assert start(run, text, vocab, options, folder).code == 0
+    again = start(run, text, vocab, options, folder)
+    assert again.code == 2 and "continue its run with --resume" in again.stderr
+    longer = start(run, text, vocab, options, folder, "--resume", "--epochs", "2", "--json")
+    assert json.loads(longer.stdout)["step"] == 20
+
+
+def test_fine_tuning_needs_only_a_checkpoint_and_text(run, text, vocab, options, tmp_path):
+    start(run, text, vocab, options, tmp_path / "first")
+    checkpoint = tmp_path / "first" / "checkpoint"
+    overrides = ("--batch-size", "4", "--epochs", "1", "--learning-rate", "1e-9")
+    answer = run(
+        *("train", "--train", text, "--from", checkpoint, "-o", tmp_path / "tuned"),
+        *(*overrides, "--options", tmp_path / "first" / "options.json", "--device", "cpu"),
+    )
+    assert answer.code == 0, answer.stderr
+    before, after = (
+        Checkpoint.read(folder / "checkpoint").tensors
+        for folder in (tmp_path / "first", tmp_path / "tuned")
+    )
+    assert all(np.allclose(before[name], after[name], atol=1e-6) for name in before)
+
+
+def test_what_is_missing_is_a_usage_error(run, text, tmp_path, vocab):
+    answer = run("train", "--train", text, "--vocab", vocab, "-o", tmp_path / "run")
+    assert answer.code == 2 and "neither --options nor --from is given" in answer.stderr
+    answer = run("train", "--train", tmp_path / "none*", "-o", tmp_path / "run")
+    assert answer.code == 2
+    answer = run("train", "--help")
+    assert "torchrun" in answer.stdout
+
+
+def test_a_text_that_is_not_utf8_is_named_with_file_and_line(run, text, vocab, options, tmp_path):
+    spoilt = tmp_path / "spoilt.txt"
+    spoilt.write_bytes(text.read_bytes() + b"caf\xe9\n")
+    answer = start(run, spoilt, vocab, options, tmp_path / "run")
+    assert answer.code == 5
+    assert "spoilt.txt:81: not UTF-8" in answer.stderr and "hint:" in answer.stderr
+
+
+def test_a_model_without_a_softmax_is_not_evaluated(run, model, text):
+    answer = run("evaluate", model, "--text", text)
+    assert answer.code == 5 and "has no softmax" in answer.stderr
