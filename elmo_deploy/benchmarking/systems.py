@@ -74,6 +74,7 @@ class ClockedBackend:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self.name, self.precision = backend.name, backend.precision
+        self.longest = backend.longest
         self.seconds = {"CNN": 0.0, "LSTM": 0.0}
 
     def encode_words(self, char_ids: NDArray[np.int32]) -> FloatArray:

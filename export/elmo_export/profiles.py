@@ -8,6 +8,7 @@ from elmo_runtime.bundle import Graph
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.engines import Sizes
 from elmo_runtime.errors import InputError
+from elmo_runtime.windows import SMALLEST
 
 Range = tuple[int, int, int]  # smallest, typical, largest
 
@@ -57,6 +58,11 @@ def chosen_profiles(
         )
     _refuse_disorder("batch", batches, smallest=1)
     _refuse_disorder("length", lengths, smallest=SHORTEST)
+    if max(high for _, _, high in lengths) < SMALLEST:
+        raise InputError(
+            f"no plan holds the {SMALLEST} places of a window that long sentences are cut into",
+            hint=f"add --length {SMALLEST}",
+        )
     return tuple(map(_bilm_sizes, batches, lengths))
 
 

@@ -15,18 +15,23 @@ BEGIN, END = MARKS  # <S> and </S> are computed like tokens
 
 
 def batches(
-    rows: NDArray[np.intp], lengths: NDArray[np.int32], *, token_budget: int
+    rows: NDArray[np.intp],
+    lengths: NDArray[np.int32],
+    *,
+    token_budget: int,
+    longest: int | None = None,
 ) -> Iterator[NDArray[np.intp]]:
     """Yield the rows in groups, the longest sentences first.
 
-    A group of n sentences, the longest of m tokens, has n * (m + 2) <= token_budget, or n = 1.
-    Sentences of equal length keep their order.
+    A group of n sentences, the longest of m tokens, has n * (m + 2) <= token_budget, or n = 1; a
+    sentence of m + 2 > longest stands alone. Sentences of equal length keep their order.
     """
     order = rows[np.argsort(-lengths[rows], kind="stable")]
     start = 0
     while start < len(order):
         marked_length = int(lengths[order[start]]) + len(MARKS)
-        count = max(1, token_budget // marked_length)
+        fits = longest is None or marked_length <= longest
+        count = max(1, token_budget // marked_length) if fits else 1
         yield order[start : start + count]
         start += count
 

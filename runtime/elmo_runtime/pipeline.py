@@ -19,7 +19,7 @@ from elmo_runtime.ragged import Ragged
 from elmo_runtime.request import Mixes, Request
 from elmo_runtime.state import State
 from elmo_runtime.windows import FINAL_STATES, SMALLEST, compute_in_windows
-from elmo_runtime.word_vectors import Word, WordVectors
+from elmo_runtime.word_vectors import IdentifiedWords, Word, WordVectors
 
 NEED_WORDS = frozenset({Output.WORD_EMB, Output.LAYERS})  # what no graph has to compute
 Sentences = Sequence[Sequence[Word]]
@@ -75,9 +75,9 @@ class Pipeline:
         ragged, lengths = self._ragged(sentences, request)
         names = request.graph_outputs(self._config)
         # A sentence of no tokens has no vectors, so the backend need not see it.
-        for group in batches(np.flatnonzero(lengths), lengths, token_budget=self._token_budget):
-            rows_of_start = start.take(np.zeros(len(group), np.intp))
-            for rows, computed in self._run(sentences, group, request, names, rows_of_start):
+        for group in self._batches(np.flatnonzero(lengths), lengths):
+            starts = start.repeated(len(group))
+            for rows, computed in self._run(sentences, group, request, names, starts):
                 ragged.add(rows, computed)
         return ragged.finish(None)
 
@@ -87,7 +87,7 @@ class Pipeline:
         names = (*request.graph_outputs(self._config), *FINAL_STATES)
         final = State(start.h.copy(), start.c.copy())
         # Also one of no tokens: its two sentence marks move the state.
-        for group in batches(np.arange(len(lengths)), lengths, token_budget=self._token_budget):
+        for group in self._batches(np.arange(len(lengths)), lengths):
             for rows, computed in self._run(sentences, group, request, names, start.take(group)):
                 ragged.add(rows, computed)
                 final.h[:, :, rows], final.c[:, :, rows] = (computed[name] for name in FINAL_STATES)
@@ -108,6 +108,10 @@ class Pipeline:
         lengths = np.array([len(sentence) for sentence in sentences], np.int32)
         return Ragged(request, self._config, lengths), lengths
 
+    def _batches(self, rows: Rows, lengths: NDArray[np.int32]) -> Iterator[Rows]:
+        longest = self.backend.longest
+        return batches(rows, lengths, token_budget=self._token_budget, longest=longest)
+
     def _run(
         self, sentences: Sentences, rows: Rows, request: Request, names: Sequence[str], start: State
     ) -> Iterator[tuple[Rows, dict[str, FloatArray]]]:
@@ -124,10 +128,15 @@ class Pipeline:
     def _run_group(
         self, group: Sentences, request: Request, names: Sequence[str], start: State
     ) -> dict[str, FloatArray]:
-        longest = max(self._token_budget, SMALLEST) - len(MARKS)
-        if len(group) == 1 and len(group[0]) > longest:
-            return self._run_long(group[0], request, names, start)
+        budget = self._places_of_a_call()
+        if len(group) == 1 and len(group[0]) > max(budget, SMALLEST) - len(MARKS):
+            return self._run_long(group[0], request, names, start, budget=budget)
         return self._run_batch(IndexedWords.of(group), request, names, start)
+
+    def _places_of_a_call(self) -> int:
+        """The token budget, or less where the backend takes no sentence of that length."""
+        longest = self.backend.longest
+        return self._token_budget if longest is None else min(self._token_budget, longest)
 
     def _replace(self, failed: Backend, error: DeviceMemoryError) -> None:
         """Put the next backend in place of the failed one. Raises `error` where there is none."""
@@ -149,24 +158,29 @@ class Pipeline:
     def _run_batch(
         self, batch: IndexedWords, request: Request, names: Sequence[str], start: State
     ) -> dict[str, FloatArray]:
-        vectors = self._word_vectors.of(batch.words)
+        words = self._word_vectors.identified(batch.words)
         half = request.dtype == np.float16
-        computed = self._run_bilm(batch, vectors, request.mixes, names, start, half=half)
+        computed = self._run_bilm(batch, words, request.mixes, names, start, half=half)
         if NEED_WORDS & set(request.outputs):
-            computed[Output.WORD_EMB] = vectors[batch.word_index[:, 1:-1]]
+            computed[Output.WORD_EMB] = words.vectors[batch.word_index[:, 1:-1]]
         self._count(len(batch.lengths), int(batch.lengths.sum()))
         return computed
 
     def _run_long(
-        self, sentence: Sequence[Word], request: Request, names: Sequence[str], start: State
+        self,
+        sentence: Sequence[Word],
+        request: Request,
+        names: Sequence[str],
+        start: State,
+        *,
+        budget: int,
     ) -> dict[str, FloatArray]:
-        """A batch of one sentence that no batch can hold."""
+        """A batch of one sentence that no batch can hold, in calls of `budget` places."""
 
         def run(batch: IndexedWords, names: Sequence[str], start: State) -> dict[str, FloatArray]:
-            vectors = self._word_vectors.of(batch.words)
-            return self._run_bilm(batch, vectors, request.mixes, names, start)
+            words = self._word_vectors.identified(batch.words)
+            return self._run_bilm(batch, words, request.mixes, names, start)
 
-        budget = self._token_budget
         computed: dict[str, FloatArray] = {}
         if names:
             computed = compute_in_windows(sentence, names, start, budget=budget, run=run)
@@ -184,7 +198,7 @@ class Pipeline:
     def _run_bilm(
         self,
         batch: IndexedWords,
-        vectors: FloatArray,
+        words: IdentifiedWords,
         mixes: Mixes,
         names: Sequence[str],
         start: State,
@@ -194,7 +208,8 @@ class Pipeline:
         if not names:
             return {}
         inputs = BiLmInputs(
-            word_vectors=vectors,
+            word_vectors=words.vectors,
+            word_ids=words.ids,
             word_index=batch.word_index,
             lengths=batch.lengths,
             mix_weights=mixes.weights,

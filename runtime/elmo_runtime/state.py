@@ -46,6 +46,11 @@ class State:
         padding = ((0, 0), (0, 0), (0, missing), (0, 0))
         return State(np.pad(self.h[:, :, :rows], padding), np.pad(self.c[:, :, :rows], padding))
 
+    def repeated(self, rows: int) -> State:
+        """Its one row, `rows` times: views, by which a backend sees that all are the same."""
+        shapes = ((*part.shape[:2], rows, part.shape[3]) for part in (self.h, self.c))
+        return State(*map(np.broadcast_to, (self.h, self.c), shapes))
+
     def take(self, rows: NDArray[np.intp]) -> State:
         """The chosen rows, in this order."""
         return State(*(np.ascontiguousarray(part[:, :, rows]) for part in (self.h, self.c)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -14,6 +15,9 @@ Word = str | bytes  # a token, or the int32 row of character ids that a caller g
 Vectors = NDArray[np.float32]
 LONGEST_KEPT = 512  # characters or bytes; a cache of tokens of a megabyte each would fill memory
 
+NO_ID = -1
+_next_id = itertools.count()  # of the whole process: one backend may stand behind several caches
+
 
 @dataclass(frozen=True)
 class CacheStats:
@@ -22,6 +26,17 @@ class CacheStats:
     hits: int
     misses: int
     words: int
+
+
+@dataclass(frozen=True)
+class IdentifiedWords:
+    """The vectors (words, width), and for each an id (words,) that no other vector ever has.
+
+    A backend may keep vectors on its device by their ids. -1: the vector is not remembered.
+    """
+
+    vectors: Vectors
+    ids: NDArray[np.int64]
 
 
 class WordVectors:
@@ -37,27 +52,33 @@ class WordVectors:
         self._compute = compute
         self._capacity = capacity
         self._store = np.empty((capacity, width), np.float32)  # the system hands out pages at use
+        self._ids = np.empty(capacity, np.int64)
         self._slot_of: OrderedDict[Word, int] = OrderedDict()  # the word used last stands last
         self._lock = threading.Lock()
         self._hits = self._misses = 0
 
     def of(self, words: Sequence[Word]) -> Vectors:
         """Distinct words -> (words, width)."""
+        return self.identified(words).vectors
+
+    def identified(self, words: Sequence[Word]) -> IdentifiedWords:
+        """Distinct words -> their vectors with ids."""
         vectors = np.empty((len(words), self._store.shape[1]), np.float32)
-        unknown = self._read(words, vectors)
+        ids = np.full(len(words), NO_ID, np.int64)
+        unknown = self._read(words, vectors, ids)
         if unknown:
             computed = self._compute([words[position] for position in unknown])
             vectors[unknown] = computed
-            self._keep([words[position] for position in unknown], computed)
-        return vectors
+            ids[unknown] = self._keep([words[position] for position in unknown], computed)
+        return IdentifiedWords(vectors, ids)
 
     def stats(self) -> CacheStats:
         """Counts since the cache was made."""
         with self._lock:
             return CacheStats(self._hits, self._misses, len(self._slot_of))
 
-    def _read(self, words: Sequence[Word], vectors: Vectors) -> list[int]:
-        """Fill in the known vectors; return the positions of the others."""
+    def _read(self, words: Sequence[Word], vectors: Vectors, ids: NDArray[np.int64]) -> list[int]:
+        """Fill in the known vectors and ids; return the positions of the others."""
         known, slots, unknown = [], [], []
         with self._lock:
             for position, word in enumerate(words):
@@ -69,20 +90,29 @@ class WordVectors:
                     known.append(position)
                     slots.append(slot)
             vectors[known] = self._store[slots]
+            ids[known] = self._ids[slots]
             self._hits += len(known)
             self._misses += len(unknown)
         return unknown
 
-    def _keep(self, words: Sequence[Word], vectors: Vectors) -> None:
+    def _keep(self, words: Sequence[Word], vectors: Vectors) -> list[int]:
+        """Remember as many as there is room for; the ids of all."""
+        first = max(len(words) - self._capacity, 0)
         with self._lock:
-            first = max(len(words) - self._capacity, 0)
-            for word, vector in zip(words[first:], vectors[first:], strict=True):
-                if word in self._slot_of:  # another thread computed it meanwhile: the same bits
-                    continue
-                if len(word) > LONGEST_KEPT:
-                    continue
-                slot = len(self._slot_of)
-                if slot == self._capacity:
-                    _, slot = self._slot_of.popitem(last=False)
-                self._slot_of[word] = slot
-                self._store[slot] = vector
+            kept = [
+                self._keep_one(word, vector)
+                for word, vector in zip(words[first:], vectors[first:], strict=True)
+            ]
+        return [NO_ID] * first + kept
+
+    def _keep_one(self, word: Word, vector: Vectors) -> int:
+        if word in self._slot_of:  # another thread computed it meanwhile: the same bits
+            return int(self._ids[self._slot_of[word]])
+        if len(word) > LONGEST_KEPT:
+            return NO_ID
+        slot = len(self._slot_of)
+        if slot == self._capacity:
+            _, slot = self._slot_of.popitem(last=False)
+        self._slot_of[word] = slot
+        self._store[slot], self._ids[slot] = vector, next(_next_id)
+        return int(self._ids[slot])

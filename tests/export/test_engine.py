@@ -121,10 +121,10 @@ def test_a_second_build_does_nothing(report, graphs):
 
 def test_a_damaged_engine_is_built_again(graphs, tmp_path):
     bundle = shutil.copytree(graphs, tmp_path / "b", ignore=shutil.ignore_patterns("engines"))
-    first = build_engine(bundle, compute_capability="8.6", length=[(8, 8, 8)])
-    plan = first.folder / "bilm-8.plan"
+    first = build_engine(bundle, compute_capability="8.6", length=[(16, 16, 16)])
+    plan = first.folder / "bilm-16.plan"
     plan.write_bytes(plan.read_bytes()[:-1])
-    again = build_engine(bundle, compute_capability="8.6", length=[(8, 8, 8)])
+    again = build_engine(bundle, compute_capability="8.6", length=[(16, 16, 16)])
     assert again.built and again.folder == first.folder
     assert [read_plan(again.folder, plan) for plan in again.engine.plans]
 
@@ -171,8 +171,8 @@ def test_the_published_fixtures_are_compiled_as_well(
 def test_fp32_is_compiled_too_and_is_seen_as_such(tiny_checkpoint, tmp_path):
     """The control of the products' test: here the same count must not be 0."""
     bundle = write_graphs(tiny_checkpoint, tmp_path / "b", precision="fp32")
-    report = build_engine(bundle, precision="fp32", compute_capability="8.6", length=[(8, 8, 8)])
-    assert layers_of(report, "bilm-8")["fp32_products"] > 0
+    report = build_engine(bundle, precision="fp32", compute_capability="8.6", length=[(16, 16, 16)])
+    assert layers_of(report, "bilm-16")["fp32_products"] > 0
     assert "allow_tf32" in json.loads((report.folder / ENGINE_JSON).read_text())["flags"]
 
 
@@ -186,7 +186,8 @@ def test_fp32_is_compiled_too_and_is_seen_as_such(tiny_checkpoint, tmp_path):
         ({"flavour": "tensorrt"}, BackendUnavailableError, "tensorrt cannot be imported"),
         ({"length": [(1, 2, 3)]}, InputError, "length 1:2:3"),
         ({"length": [(64, 32, 64)]}, InputError, "length 64:32:64"),
-        ({"length": [(8, 8, 8)] * 2}, InputError, "the same length"),
+        ({"length": [(16, 16, 16)] * 2}, InputError, "the same length"),
+        ({"length": [(8, 8, 8)]}, InputError, "no plan holds the 16 places"),
         ({"length": LENGTHS, "batch": [(1, 1, 1)] * 2}, InputError, "2 batch ranges for 3"),
     ],
 )

@@ -22,6 +22,7 @@ class Watched:
     def __init__(self, bundle: Path, *, name: str = "watched", before: Before) -> None:
         self._backend = open_cpu(Bundle.open(bundle), "fp32", BackendOptions(threads=1))
         self.name, self.precision = name, self._backend.precision
+        self.longest = self._backend.longest
         self._before = before
         self.closed = 0
 

@@ -32,6 +32,7 @@ class Spy:
     def __init__(self, bundle: Path, trouble=lambda rows: None) -> None:
         self._backend = open_cpu(Bundle.open(bundle), "fp32", BackendOptions(threads=1))
         self.name, self.precision = self._backend.name, self._backend.precision
+        self.longest = self._backend.longest
         self._trouble = trouble
         self.words: list[int] = []  # words of each call
         self.batches: list[tuple[int, int]] = []  # (batch, marked length) of each call

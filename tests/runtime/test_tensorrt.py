@@ -21,6 +21,7 @@ from elmo_runtime.backends.tensorrt import TensorRtBackend, open_tensorrt
 from elmo_runtime.backends.trt_engine import open_engine
 from elmo_runtime.bundle import Bundle
 from elmo_runtime.characters import char_ids
+from elmo_runtime.embedder import Embedder
 from elmo_runtime.errors import BackendError, DeviceMemoryError
 from engine_bundles import write_fake_engine, write_graphs
 from fake_gpu import FakeCudart, FakeTensorRt
@@ -272,6 +273,26 @@ def test_the_threads_own_device_is_left_as_it_was(backend, gpu):
     gpu.cudart.current = 3
     backend.run_bilm(batch_of([6]), ("elmo",))
     assert gpu.cudart.current == 3
+
+
+def test_an_embedder_over_it_gives_the_vectors_of_onnx_runtime(backend, onnx, bundle):
+    """With a sentence beyond every plan, which is computed in windows, and words met again."""
+    texts = ["a b c", "b c d e f g", "", "x y " * 90, "a b c"]
+    found, expected = (Embedder(Bundle.open(bundle), each) for each in (backend, onnx))
+    for number in range(3):
+        sentences = [f"{text} {number}" for text in texts]
+        pairs = zip(found.embed(sentences)["elmo"], expected.embed(sentences)["elmo"], strict=True)
+        for one, other in pairs:
+            np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_two_embedders_over_one_backend_do_not_mix_up_their_words(backend, onnx, bundle):
+    """Both number their words, as the one that checks the golden sentences and the user's do."""
+    opened = Bundle.open(bundle)
+    expected = Embedder(opened, onnx)
+    for text in ("a b c d", "w x y z"):
+        found = Embedder(opened, backend).embed([text])["elmo"][0]
+        np.testing.assert_allclose(found, expected.embed([text])["elmo"][0], atol=1e-5)
 
 
 def test_tensorrt_rtx_is_driven_in_the_same_way(graphs, gpu, onnx, tmp_path, monkeypatch):

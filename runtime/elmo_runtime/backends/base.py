@@ -35,7 +35,7 @@ class BiLmInputs:
     gamma: FloatArray  # (mixes,)
     initial_h: FloatArray  # (layers, 2, batch, P)
     initial_c: FloatArray  # (layers, 2, batch, C)
-    # (words,) names each vector for good, -1 none; a backend may keep vectors on its device by it
+    # (words,) see word_vectors.IdentifiedWords; None: none is remembered
     word_ids: NDArray[np.int64] | None = None
 
     def of_graph(self) -> dict[str, NDArray[Any]]:
@@ -51,6 +51,7 @@ class Backend(Protocol):
 
     name: str  # as the caller may ask for it, e.g. "onnxruntime-cpu"
     precision: str
+    longest: int | None  # places of the longest sentence, its marks counted; None: any length
 
     def encode_words(self, char_ids: NDArray[np.int32]) -> FloatArray:
         """(words, max_characters) ids, at least one word -> (words, P)."""

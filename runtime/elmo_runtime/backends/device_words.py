@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elmo_runtime.backends.cuda import Device, DeviceBuffer, PinnedBuffer
+from elmo_runtime.word_vectors import NO_ID
 
-NO_ID = -1  # of a word that is not remembered: its vector is sent every time
 FloatArray = NDArray[np.float32]
 Ids = NDArray[np.int64]
 Rows = NDArray[np.int32]

@@ -53,6 +53,8 @@ _CUDA_OPTIONS = {
 class OnnxRuntimeBackend:
     """The two graphs of a bundle as sessions on one execution provider."""
 
+    longest: int | None = None
+
     def __init__(
         self, bundle: Bundle, precision: str, provider: str, options: BackendOptions
     ) -> None:

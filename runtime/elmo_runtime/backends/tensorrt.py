@@ -34,6 +34,7 @@ class TensorRtBackend:
         self.precision = engine.record.precision
         self._engine = engine
         self._kept_words = kept_words
+        self.longest: int | None = max(plan.plan.sizes["marked_length"][2] for plan in engine.bilm)
         self._plans = {plan.plan.file: plan for plan in engine.bilm}
         # None stands for a session that is opened when it is needed, or anew after a failure.
         self._sessions: queue.LifoQueue[Session | None] = queue.LifoQueue()

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from elmo_runtime.backends.base import BiLmInputs, FloatArray
 from elmo_runtime.backends.buckets import pad, padded_count, padded_length, shape_of
 from elmo_runtime.backends.device_states import DeviceStates
-from elmo_runtime.backends.device_words import NO_ID, DeviceWords
+from elmo_runtime.backends.device_words import DeviceWords
 from elmo_runtime.backends.trt_engine import OpenEngine, OpenPlan
 from elmo_runtime.backends.trt_worker import Call, Worker
 from elmo_runtime.bundle import Tensor
 from elmo_runtime.characters import PADDING
 from elmo_runtime.engines import HALF_SUFFIX
+from elmo_runtime.word_vectors import NO_ID
 
 FloatOutputs = dict[str, NDArray[np.floating[Any]]]
 
