@@ -72,8 +72,7 @@ class Corpus:
     def _read(self, source: Source, stream: BinaryIO) -> Iterator[Record | BadRecord]:
         if source.format == "parquet":
             return _read_parquet(source, stream, self._fields)
-        parse = _parse_json if source.format == "jsonl" else _parse_text
-        return _read_lines(source, stream, parse, self._fields)
+        return _read_lines(source, stream, self._fields)
 
 
 def _open(source: Source, stack: ExitStack) -> BinaryIO:
@@ -85,9 +84,7 @@ def _open(source: Source, stack: ExitStack) -> BinaryIO:
         raise InputError(f"{source.path} cannot be opened: {error.strerror}") from error
 
 
-def _read_lines(
-    source: Source, raw: BinaryIO, parse: Any, fields: Fields
-) -> Iterator[Record | BadRecord]:
+def _read_lines(source: Source, raw: BinaryIO, fields: Fields) -> Iterator[Record | BadRecord]:
     stream = cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if source.compressed else raw
     number = 0
     try:
@@ -96,7 +93,7 @@ def _read_lines(
             if line is None:
                 yield BadRecord(where, f"the line is longer than {MAX_LINE_BYTES} bytes")
                 continue
-            yield _record(where, line, parse, fields)
+            yield parse_line(line, where, source.format, fields)
     except (OSError, EOFError, zlib.error) as error:
         yield BadRecord(
             f"{source.name}:{number + 1}", f"cannot be read from here to its end: {error}"
@@ -117,7 +114,9 @@ def _lines(stream: BinaryIO) -> Iterator[bytes | None]:
         yield None
 
 
-def _record(where: str, line: bytes, parse: Any, fields: Fields) -> Record | BadRecord:
+def parse_line(line: bytes, where: str, format: str, fields: Fields) -> Record | BadRecord:
+    """One line of a "text" or "jsonl" input."""
+    parse = _parse_json if format == "jsonl" else _parse_text
     try:
         identity, tokens = parse(line.decode("utf-8"), where, fields)
     except UnicodeDecodeError as error:

@@ -1,0 +1,87 @@
+"""atheris: whatever the files of a bundle hold, opening it gives a Bundle or one of our errors.
+
+    python fuzz/fuzz_bundle.py -max_total_time=60      (CI; an hour in the long runs)
+
+The first bytes choose a file of a small bundle, the rest replaces its content; with an even first
+byte the digests are made to fit again, as a forger would, so that the parsers are reached.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["elmo_runtime"]):
+    from elmo_runtime.bundle import (
+        MANIFEST,
+        MANIFEST_DIGEST,
+        Bundle,
+        Graph,
+        Manifest,
+        Tensor,
+        write_manifest,
+    )
+    from elmo_runtime.config import ElmoConfig
+    from elmo_runtime.errors import ArtefactError
+
+CONFIG = ElmoConfig(
+    projection_dim=2,
+    lstm_dim=3,
+    n_layers=1,
+    use_skip_connections=False,
+    char_embedding_dim=2,
+    filters=((1, 2),),
+    n_highway=0,
+)
+GRAPH = Graph(
+    part="token_encoder",
+    form="padded",
+    precision="fp32",
+    file="graphs/token_encoder.onnx",
+    opset=20,
+    inputs=(Tensor("char_ids", "int32", ("words", "characters"), "ids"),),
+    outputs=(Tensor("word_vectors", "float32", ("words", 2), "vectors"),),
+)
+FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-bundle-"))
+
+
+def fresh() -> None:
+    """A bundle of one file that is whole but for not being a graph, which nobody opens here."""
+    shutil.rmtree(FOLDER)
+    (FOLDER / "graphs").mkdir(parents=True)
+    (FOLDER / GRAPH.file).write_bytes(b"not read")
+    write_manifest(FOLDER, Manifest(config=CONFIG, graphs=(GRAPH,), provenance={}))
+
+
+def open_bundle(data: bytes) -> None:
+    """Spoil one file and open the bundle."""
+    if len(data) < 2:
+        return
+    fresh()
+    name = (MANIFEST, MANIFEST_DIGEST, GRAPH.file, MANIFEST)[data[1] % 4]
+    (FOLDER / name).write_bytes(data[2:])
+    if data[0] % 2 == 0:
+        digest = hashlib.sha256((FOLDER / MANIFEST).read_bytes()).hexdigest()
+        (FOLDER / MANIFEST_DIGEST).write_text(f"{digest}  {MANIFEST}\n")
+    with contextlib.suppress(ArtefactError):
+        Bundle.open(FOLDER)
+
+
+def seeds(corpus: Path) -> None:
+    """Whole manifests to begin with, for no mutation finds the form of one by itself."""
+    corpus.mkdir(exist_ok=True)
+    fresh()
+    (corpus / "manifest").write_bytes(b"\0\0" + (FOLDER / MANIFEST).read_bytes())
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as corpus:
+        seeds(Path(corpus))
+        atheris.Setup([*sys.argv, corpus], open_bundle)
+        atheris.Fuzz()
