@@ -96,7 +96,7 @@ def make_optimizer(options: TrainingOptions, parameters: Mapping[str, Tensor]) -
 
 def learning_rate_at(step: int, total: int, options: TrainingOptions) -> float:
     """The learning rate of step 1..total: a linear climb over the warm-up, then the decay."""
-    warmup, peak = options.warmup_steps, options.learning_rate
+    warmup, peak = options.warmup_steps, options.peak_rate
     if step <= warmup:
         return peak * step / warmup
     progress = (step - warmup - 1) / max(1, total - warmup)  # 0 at the first step after it

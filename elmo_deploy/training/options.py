@@ -19,6 +19,7 @@ CHOICES = {
     "decay": ("constant", "linear", "cosine", "inverse_sqrt"),
     "precision": ("fp32", "bf16", "fp16"),
 }
+PEAK_RATES = {"adagrad": 0.2, "adamw": 0.001}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class TrainingOptions:
     sample_softmax: bool = True
     dropout: float = 0.1
     all_clip_norm_val: float | None = 10.0
-    learning_rate: float = 0.2
+    learning_rate: float | None = None  # None: 0.2 for Adagrad, 0.001 for AdamW
     initial_accumulator: float = 1.0  # Adagrad's sum of squares before the first step
     optimizer: str = "adagrad"
     weight_decay: float = 0.0  # AdamW only
@@ -47,6 +48,8 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
+        for name, choices in CHOICES.items():
+            self._require(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
         for name in ("batch_size", "unroll_steps", "n_negative_samples_batch"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         self._require("n_epochs", self.n_epochs >= 1, "at least 1")
@@ -54,13 +57,18 @@ class TrainingOptions:
         self._require("warmup_steps", self.warmup_steps >= 0, "at least 0")
         self._require("seed", self.seed >= 0, "at least 0")
         self._require("dropout", 0 <= self.dropout < 1, "in [0, 1)")
-        self._require("learning_rate", self.learning_rate > 0, "above 0")
+        self._require("learning_rate", self.peak_rate > 0, "above 0")
         self._require("initial_accumulator", self.initial_accumulator > 0, "above 0")
         self._require("weight_decay", self.weight_decay >= 0, "at least 0")
         clip = self.all_clip_norm_val
         self._require("all_clip_norm_val", clip is None or clip > 0, "above 0, or null")
-        for name, choices in CHOICES.items():
-            self._require(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
+
+    @property
+    def peak_rate(self) -> float:
+        """The learning rate between warm-up and decay."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return PEAK_RATES[self.optimizer]
 
     def _require(self, name: str, holds: bool, rule: str) -> None:
         if not holds:

@@ -25,12 +25,8 @@ class Negatives:
 
 
 def draw_negatives(n: int, vocabulary_size: int, random: np.random.Generator) -> Negatives:
-    """Draw ids with P(k) = log((k + 2) / (k + 1)) / log(V + 1) until `n` of them are distinct."""
-    if n >= vocabulary_size:
-        raise ConfigError(
-            f"n_negative_samples_batch is {n}, the vocabulary has {vocabulary_size} words",
-            hint="draw fewer, or set sample_softmax to false",
-        )
+    """Draw ids with P(k) = log((k + 2) / (k + 1)) / log(V + 1) until `n` < V are distinct."""
+    require_fewer_negatives(n, vocabulary_size)
     drawn = np.empty(0, np.int64)
     while True:
         uniform = random.random(2 * n)
@@ -40,6 +36,15 @@ def draw_negatives(n: int, vocabulary_size: int, random: np.random.Generator) ->
         if len(first) >= n:
             first = np.sort(first)[:n]
             return Negatives(drawn[first], int(first[-1]) + 1)
+
+
+def require_fewer_negatives(n: int, vocabulary_size: int) -> None:
+    """Raise ConfigError where there are not more words than negatives to draw from them."""
+    if n >= vocabulary_size:
+        raise ConfigError(
+            f"n_negative_samples_batch is {n}, the vocabulary has {vocabulary_size} words",
+            hint="draw fewer, or set sample_softmax to false",
+        )
 
 
 def log_expected_count(ids: Tensor, draws: int, vocabulary_size: int) -> Tensor:

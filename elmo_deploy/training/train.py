@@ -22,6 +22,7 @@ from elmo_deploy.training.randomness import Purpose, torch_seed
 from elmo_deploy.training.run_folder import RunFolder
 from elmo_deploy.training.shards import read_all_sentences
 from elmo_deploy.training.signals import StopRequest
+from elmo_deploy.training.softmax import require_fewer_negatives
 from elmo_deploy.training.vocabulary import Vocabulary
 from elmo_export.checkpoint import Checkpoint
 from elmo_runtime.errors import ConfigError
@@ -63,8 +64,9 @@ def train(
 ) -> TrainingResult:
     """Train on the sentences of `shards` and write RUN/checkpoint; `start` gives first weights.
 
-    With `resume` the run goes on where it was saved last, bit by bit on a CPU. SIGINT and SIGTERM
-    end it after the step they meet, saved. `show` draws a progress bar on stderr.
+    With `resume` the run goes on where it was saved last: on a CPU bit by bit, given as many
+    threads. SIGINT and SIGTERM end it after the step they meet, saved. `show` draws a progress bar
+    on stderr. Started by torchrun, it shares the batch with the other processes.
     """
     place = choose_device(device)
     processes = Processes.join(place)
@@ -83,7 +85,12 @@ def train(
         folder.describe()
         journal = Journal(run, first_step=learner.step, total_steps=total_steps, show=show)
     last: Metrics | None = None
-    with torch.random.fork_rng(), StopRequest() as stop, journal or contextlib.nullcontext():
+    own_gpu = [place] if place.type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices=own_gpu),
+        StopRequest() as stop,
+        journal or contextlib.nullcontext(),
+    ):
         while learner.step < total_steps and not must_stop(stop, learner.step, processes):
             learner.step += 1
             # 1. The learning rate of this step.
@@ -125,6 +132,7 @@ def completed(
             hint="correct it, or leave it out",
         )
     if options.sample_softmax:
+        require_fewer_negatives(options.n_negative_samples_batch, len(vocabulary))
         vocabulary.require_frequency_order(islice(read_all_sentences(shards), SAMPLE))
     n_tokens = options.n_train_tokens
     if n_tokens is None:

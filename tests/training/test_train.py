@@ -137,7 +137,7 @@ def test_a_folder_in_use_is_not_written_to(options, run, tmp_path):
 
 def test_a_run_resumes_only_with_its_own_settings(options, run, tmp_path, shards, vocabulary):
     run(options(), tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"other settings: learning_rate \(was 0.2, now 0.1\)"):
+    with pytest.raises(ConfigError, match=r"other settings: learning_rate \(was None, now 0.1\)"):
         run(options(learning_rate=0.1), tmp_path / "run", resume=True)
     other = {"options": options(), "vocabulary": vocabulary, "shards": shards[:1]}
     with pytest.raises(ConfigError, match="other settings: the shards"):
@@ -152,6 +152,12 @@ def test_a_text_too_short_for_a_step_is_refused(options, run, tmp_path):
 def test_the_vocabulary_must_have_the_size_in_the_options(options, run, tmp_path):
     with pytest.raises(ConfigError, match="n_tokens_vocab is 14, the vocabulary has 13 lines"):
         run(options(n_tokens_vocab=14), tmp_path / "run")
+
+
+def test_more_negatives_than_words_are_refused_before_anything_is_written(options, run, tmp_path):
+    with pytest.raises(ConfigError, match="n_negative_samples_batch is 13"):
+        run(options(n_negative_samples_batch=13), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_tokens_of_an_epoch_are_counted_when_the_options_do_not_say(
