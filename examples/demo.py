@@ -49,8 +49,8 @@ def main() -> None:
         vectors,
         OUT / "senses.png",
         title="One word, one spelling, many vectors",
-        subtitle=f"Each dot is the word in one sentence, placed by its ELMo vector alone ({origin});"
-        " the colour is the sense a person gave it.",
+        subtitle="Each dot is the word in one sentence, placed by its ELMo vector alone; the"
+        f" colour is the sense a person gave it. Model: {origin}.",
     )
     title(f"Done in {time.monotonic() - began:.0f} seconds. What came out:")
     for path in (OUT / "senses.png", OUT / "neighbours.txt", embedded, bundle):
@@ -59,8 +59,8 @@ def main() -> None:
 
 def shipped_model() -> tuple[Path, str] | None:
     """The checkpoint in models/, if the repository has one."""
-    for config in sorted(Path("models").glob("*/config.json")):
-        return config.parent, config.parent.name
+    for config in sorted((HERE.parent / "models").glob("*/config.json")):
+        return config.parent, f"models/{config.parent.name}"
     return None
 
 

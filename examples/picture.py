@@ -59,9 +59,8 @@ def _draw_word(panel: Axes, examples: list[Example], plane: Vectors) -> None:
 def _label_places(points: Vectors) -> list[tuple[float, float]]:
     """Labels of the left half stand in a column on the left, the others on the right."""
     places = [(0.0, 0.0)] * len(points)
-    by_x = np.argsort(points[:, 0], kind="stable")
-    half = len(points) // 2
-    for column, x in ((by_x[:half], -COLUMN), (by_x[half:], COLUMN)):
+    left = points[:, 0] < 0
+    for column, x in ((np.flatnonzero(left), -COLUMN), (np.flatnonzero(~left), COLUMN)):
         ordered = column[np.argsort(points[column, 1], kind="stable")]
         for index, y in zip(ordered, _spread(points[ordered, 1].tolist()), strict=True):
             places[index] = (x, y)

@@ -71,7 +71,10 @@ def embed(
     ] = "auto",
     precision: Annotated[str, typer.Option(help="auto, or one that the bundle holds.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads, by default all.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Most tokens computed at once.")] = 2048,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most tokens at once, by default as suits the backend."),
+    ] = None,
     use_sentence_keys: Annotated[
         bool, typer.Option("--use-sentence-keys", help="HDF5: the sentences name the datasets.")
     ] = False,
