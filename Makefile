@@ -1,6 +1,9 @@
 # make demo    train (or take) an ELMo, export, verify, embed, and draw one word in many sentences
 # make test    ruff, mypy, import rules, pytest
 # make lint    the first three of them
+# make promises         the promises, and their figures into the README's table
+# make promises-long    the same at the long figures: many hours
+# make fuzz             the fuzzers, SECONDS each
 # Each sets up .venv by itself; a second run starts at once. Needs Python 3.11 or newer.
 
 candidates := python3 python3.13 python3.12 python3.11
@@ -9,7 +12,9 @@ PYTHON ?= $(shell for python in $(candidates); do \
 	$$python $(is_recent) 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+SECONDS ?= 60
+
+.PHONY: demo test lint promises promises-long fuzz clean
 demo: .venv/ready-demo
 	$(BIN)/python examples/demo.py
 
@@ -21,6 +26,20 @@ lint: .venv/ready-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+promises: .venv/ready-test
+	mkdir -p out
+	$(BIN)/python -m pytest -o junit_family=xunit1 --junitxml=out/promises.xml
+	$(BIN)/python tests/promise_kit/table.py out/promises.xml
+
+promises-long: .venv/ready-test
+	mkdir -p out
+	ELMO_PROMISES=long $(BIN)/python -m pytest tests/promises -o junit_family=xunit1 --junitxml=out/promises-long.xml
+
+fuzz: .venv/ready-test
+	$(BIN)/python -m pip install --quiet atheris
+	$(BIN)/python fuzz/fuzz_bundle.py -max_total_time=$(SECONDS)
+	$(BIN)/python fuzz/fuzz_text.py -max_total_time=$(SECONDS)
 
 clean:
 	rm -rf .venv out

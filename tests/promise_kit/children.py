@@ -17,6 +17,7 @@ from typing import Any
 
 PRELOADED = [
     "elmo_deploy.model.reference",
+    "elmo_deploy.training",
     "elmo_export.package",
     "elmo_runtime.backends.onnxruntime",
     "elmo_runtime.bulk",
@@ -24,6 +25,7 @@ PRELOADED = [
     "onnxruntime",
     "pyarrow.parquet",
     "safetensors.numpy",
+    "torch.utils.tensorboard",
 ]
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 

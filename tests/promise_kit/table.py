@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ FIGURES = REPOSITORY / "benchmarks" / "results" / "promises.json"
 README = REPOSITORY / "README.md"
 BEGIN, END = "<!-- promises: begin -->", "<!-- promises: end -->"
 
+COUNTED = "counted in "  # marks a test that tells no figure of its own
 Figures = dict[str, dict[str, Any]]  # promise id -> figure, controls, seconds
 
 
@@ -31,24 +32,52 @@ def figures_of(report: Path) -> Figures:
     """Collect what the tests of a JUnit report told. Raises ValueError if one of them failed."""
     figures: Figures = {}
     for case in ElementTree.parse(report).getroot().iter("testcase"):
-        told = [(p.get("name"), p.get("value")) for p in case.iter("property")]
-        for kind, value in told:
-            if kind not in ("promise", "control"):
-                continue
+        for identity, kind, text in _told_by(case):
             if case.find("failure") is not None or case.find("error") is not None:
                 raise ValueError(f"{case.get('name')} failed; figures are of passed runs only")
-            identity, _, text = str(value).partition(": ")
             entry = figures.setdefault(identity, {"figure": [], "controls": [], "seconds": 0.0})
-            entry["figure" if kind == "promise" else "controls"].append(text)
+            entry[kind].append(text)
             entry["seconds"] = round(entry["seconds"] + float(case.get("time", 0)), 1)
+    return _with_counts(figures)
+
+
+def _told_by(case: ElementTree.Element) -> Iterator[tuple[str, str, str]]:
+    """Yield promise, "figure" or "controls", and what a test told; or that it is one of many."""
+    for told in case.iter("property"):
+        kind = {"promise": "figure", "control": "controls"}.get(str(told.get("name")))
+        if kind:
+            identity, _, text = str(told.get("value")).partition(": ")
+            yield identity, kind, text
+    if case.find("skipped") is None:
+        module = str(case.get("classname"))
+        for promise in PROMISES:
+            if module.startswith(promise.kept_in):
+                yield promise.id, "figure", f"{COUNTED}{module}"
+
+
+def _with_counts(figures: Figures) -> Figures:
+    """Replace the tests that only count by their number."""
+    for entry in figures.values():
+        modules = {text for text in entry["figure"] if text.startswith(COUNTED)}
+        count = sum(text.startswith(COUNTED) for text in entry["figure"])
+        entry["figure"] = [text for text in entry["figure"] if not text.startswith(COUNTED)]
+        if modules:
+            places = ", ".join(sorted({_file_of(module) for module in modules}))
+            entry["figure"].append(f"{count} tests in {places}")
     return figures
+
+
+def _file_of(module: str) -> str:
+    """tests.cli.test_embed -> tests/cli; other folders by file."""
+    parts = module.removeprefix(COUNTED).split(".")
+    return "tests/cli" if parts[1] == "cli" else "/".join(parts)
 
 
 def render(figures: Mapping[str, Mapping[str, Any]]) -> str:
     """The table as it stands in the README."""
     rows = ["| id | promise | last run |", "| --- | --- | --- |"]
     for promise in PROMISES:
-        entry = figures.get(promise.id, {"figure": ["not tested"]})
+        entry = figures.get(promise.id, {"figure": ["not part of the last run"]})
         figure = "; ".join(entry["figure"])
         if promise.gpu:
             figure += f" ({promise.gpu}: not measured on a GPU)"
