@@ -6,7 +6,9 @@ import contextlib
 import ctypes
 import hashlib
 import os
+import secrets
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,13 +26,13 @@ def atomic_directory(target: Path) -> Iterator[Path]:
     An old `target` stays until the new one is whole and on disk, and is then removed.
     """
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    scratch = _beside(target)
+    scratch.mkdir()
+    mode = stat.S_IMODE(scratch.stat().st_mode)  # what the umask leaves
     try:
-        scratch.chmod(0o755)
         yield scratch
         for path in scratch.rglob("*"):
-            path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes 0600
+            path.chmod(mode if path.is_dir() else mode & 0o666)  # safetensors writes 0600
             _sync(path)
         _sync(scratch)
         _replace_directory(scratch, target)
@@ -43,13 +45,12 @@ def atomic_directory(target: Path) -> Iterator[Path]:
 def atomic_file(target: Path) -> Iterator[Path]:
     """Yield a scratch path beside `target`; on success it is renamed to `target`."""
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    os.close(handle)
-    scratch = Path(name)
+    scratch = _beside(target)
+    scratch.touch(exist_ok=False)
+    mode = stat.S_IMODE(scratch.stat().st_mode)  # what the umask leaves
     try:
         yield scratch
-        scratch.chmod(0o644)
+        scratch.chmod(mode)  # the writer may have put a file of its own there
         _sync(scratch)
         scratch.replace(target)
         _sync(target.parent)
@@ -75,6 +76,12 @@ def sha256_of(path: Path) -> str:
     """The hexadecimal SHA-256 digest of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _beside(target: Path) -> Path:
+    """A new name in the folder of `target`, which is made if need be."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target.parent / f".{target.name}.{secrets.token_hex(8)}"
 
 
 def _replace_directory(scratch: Path, target: Path) -> None:

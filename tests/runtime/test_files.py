@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from elmo_export import Checkpoint, export_bundle
 from elmo_runtime.errors import InputError
-from elmo_runtime.files import refuse_foreign
+from elmo_runtime.files import atomic_file, refuse_foreign
 
 
 def a_file(path: Path) -> None:
@@ -47,8 +48,16 @@ def test_an_older_artefact_and_an_empty_folder_may_be_replaced(tiny_checkpoint, 
     refuse_foreign(tmp_path / "absent", marker="model.safetensors")
 
 
-def test_others_may_read_an_artefact(tiny_checkpoint, tmp_path):
-    """The safetensors library writes files that only their owner can read."""
-    tiny_checkpoint.write(tmp_path / "checkpoint")
-    for path in (tmp_path / "checkpoint").iterdir():
-        assert path.stat().st_mode & 0o777 == 0o644
+@pytest.mark.parametrize(("umask", "of_file"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_the_umask_says_who_may_read_an_artefact(tiny_checkpoint, tmp_path, umask, of_file):
+    """Files were 0644 or, from the safetensors library, 0600, whatever the user's umask said."""
+    before = os.umask(umask)
+    try:
+        tiny_checkpoint.write(tmp_path / "checkpoint")
+        with atomic_file(tmp_path / "file") as scratch:
+            scratch.write_text("text")
+    finally:
+        os.umask(before)
+    files = [tmp_path / "file", *(tmp_path / "checkpoint").iterdir()]
+    assert {path.stat().st_mode & 0o777 for path in files} == {of_file}
+    assert (tmp_path / "checkpoint").stat().st_mode & 0o777 == 0o777 & ~umask
