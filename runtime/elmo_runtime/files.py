@@ -25,7 +25,7 @@ def atomic_directory(target: Path) -> Iterator[Path]:
 
     An old `target` stays until the new one is whole and on disk, and is then removed.
     """
-    target = Path(target)
+    target = Path(target).absolute()  # "." has neither a name nor a parent
     scratch = _beside(target)
     scratch.mkdir()
     mode = stat.S_IMODE(scratch.stat().st_mode)  # what the umask leaves
@@ -44,7 +44,7 @@ def atomic_directory(target: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
     """Yield a scratch path beside `target`; on success it is renamed to `target`."""
-    target = Path(target)
+    target = Path(target).absolute()  # "." has neither a name nor a parent
     scratch = _beside(target)
     scratch.touch(exist_ok=False)
     mode = stat.S_IMODE(scratch.stat().st_mode)  # what the umask leaves

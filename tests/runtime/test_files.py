@@ -61,3 +61,12 @@ def test_the_umask_says_who_may_read_an_artefact(tiny_checkpoint, tmp_path, umas
     files = [tmp_path / "file", *(tmp_path / "checkpoint").iterdir()]
     assert {path.stat().st_mode & 0o777 for path in files} == {of_file}
     assert (tmp_path / "checkpoint").stat().st_mode & 0o777 == 0o777 & ~umask
+
+
+def test_the_current_folder_may_be_named_by_a_dot(tiny_checkpoint, tmp_path, monkeypatch):
+    """`-o .` made its scratch folder inside the target, and the exchange of the two failed."""
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path / "model")
+    tiny_checkpoint.write(Path())
+    assert Checkpoint.read(tmp_path / "model").config == tiny_checkpoint.config
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
