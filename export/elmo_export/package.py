@@ -56,8 +56,9 @@ def export_bundle(
     """
     report = on_progress or (lambda what, share: None)
     wanted = list(_wanted(precisions, forms, joined))
-    refuse_foreign(Path(path), marker=MANIFEST_DIGEST)
-    with atomic_directory(Path(path)) as folder:
+    path = Path(path).absolute()  # the current folder may be the one that is replaced
+    refuse_foreign(path, marker=MANIFEST_DIGEST)
+    with atomic_directory(path) as folder:
         graphs, notes = [], _left_out(checkpoint.config)
         formats: dict[str, Fp32] = {}
         for number, (part, form, precision) in enumerate(wanted):
@@ -81,7 +82,7 @@ def export_bundle(
         )
         (folder / README).write_text(model_card(manifest, checkpoint), "utf-8")
         write_manifest(folder, manifest)
-    return Bundle.open(Path(path))
+    return Bundle.open(path)
 
 
 def verify_bundle(
@@ -102,6 +103,8 @@ def _wanted(
     precisions: Sequence[str], forms: Sequence[str], joined: bool
 ) -> Iterator[tuple[str, str, str]]:
     """(part, form, precision) of every graph."""
+    if not precisions:
+        raise InputError("precisions is empty", hint=f"use some of {', '.join(FORMS)}")
     for precision in dict.fromkeys(precisions):
         if precision not in FORMS:
             raise InputError(

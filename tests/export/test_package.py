@@ -187,3 +187,10 @@ def test_another_process_elsewhere_writes_the_same_bytes(bundle, tmp_path):
     assert files_of(tmp_path / "bundle") == files_of(bundle.path)
     for name in files_of(bundle.path):
         assert (tmp_path / "bundle" / name).read_bytes() == (bundle.path / name).read_bytes(), name
+
+
+def test_a_bundle_without_precisions_is_refused(tiny_checkpoint, tmp_path):
+    """It was written without a graph, and called verified."""
+    with pytest.raises(InputError, match="precisions is empty"):
+        export_bundle(tiny_checkpoint, tmp_path / "bundle", reference=dict, precisions=[])
+    assert not (tmp_path / "bundle").exists()
