@@ -40,6 +40,10 @@ def token_lists(sentences: Iterable[str | Sequence[str]]) -> Iterator[list[str]]
             f"sentences is one {type(sentences).__name__}, must hold texts or lists of tokens",
             hint="put a single sentence into a list",
         )
+    if isinstance(sentences, set | frozenset):
+        raise InputError(
+            f"sentences is a {type(sentences).__name__}, which has no order", hint="use a list"
+        )
     for number, sentence in enumerate(sentences):
         yield split(sentence) if isinstance(sentence, str) else _tokens(sentence, number)
 

@@ -65,6 +65,7 @@ def test_texts_and_token_lists_may_be_mixed():
         (b"a", "sentences is one bytes"),
         (None, "sentences is one NoneType"),
         (7, "sentences is one int"),
+        ({"a b", "c"}, "sentences is a set, which has no order"),
         ([None], "sentence 0 is a NoneType"),
         (["a", 1.5], "sentence 1 is a float"),
         ([b"a"], "sentence 0 is a bytes"),
