@@ -88,8 +88,8 @@ class Embeddings(Mapping[str, Any]):
     def each(self) -> Iterator[Embeddings]:
         """Yield every sentence as Embeddings of its own, without a state."""
         for row in range(len(self.lengths)):
-            one = {name: vectors[row : row + 1] for name, vectors in self.vectors.items()}
-            yield Embeddings(one, self.lengths[row : row + 1], self.config, self.dtype)
+            one = {name: _own_row(vectors, row) for name, vectors in self.vectors.items()}
+            yield Embeddings(one, self.lengths[row : row + 1].copy(), self.config, self.dtype)
 
     def padded(self, name: str) -> FloatArray:
         """(sentences, longest, D), 0 past each length; layers: (sentences, layers, longest, D).
@@ -105,3 +105,9 @@ class Embeddings(Mapping[str, Any]):
         for row, vector in zip(padded, vectors, strict=True):
             row[..., : vector.shape[-2], :] = vector
         return padded
+
+
+def _own_row(vectors: list[FloatArray] | FloatArray, row: int) -> list[FloatArray] | FloatArray:
+    """One sentence; of an array a copy, for a view would keep all sentences in memory."""
+    one = vectors[row : row + 1]
+    return one.copy() if isinstance(one, np.ndarray) else one

@@ -59,6 +59,13 @@ def test_an_array_keeps_nothing_but_itself_in_memory(out):
     assert all(vectors.base is None for vectors in out["elmo"])
 
 
+def test_a_sentence_alone_keeps_no_other_in_memory(out):
+    """`default` and the lengths were views of the whole call."""
+    for one in out.each():
+        assert one["default"].base is None
+        assert one.lengths.base is None
+
+
 def test_an_output_that_was_not_asked_for_is_missing(embedder):
     with pytest.raises(KeyError):
         embedder.embed(["a"])["default"]
