@@ -165,8 +165,10 @@ def _read_options(path: Path) -> dict[str, Any]:
             f"{path} does not exist",
             hint="make one by: elmo-deploy import | train",
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not JSON: {error}") from error
     if not isinstance(options, dict):
         raise ConfigError(f"{path} holds {type(options).__name__}, must be an object")
+    if not isinstance(origin := options.get("provenance", {}), dict):
+        raise ConfigError(f"{path}: provenance is {origin!r}, must be an object")
     return options

@@ -7,7 +7,7 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch
 
 from elmo_export.checkpoint import Checkpoint
-from elmo_runtime.errors import CheckpointError
+from elmo_runtime.errors import CheckpointError, ConfigError
 from elmo_runtime.files import sha256_of
 from random_models import random_checkpoint, tiny_config
 
@@ -70,4 +70,15 @@ def test_bfloat16_is_an_error_of_ours(tiny_checkpoint, tmp_path):
     weights = tmp_path / "checkpoint" / "model.safetensors"
     save_torch({"t": torch.zeros(1, dtype=torch.bfloat16)}, weights)
     with pytest.raises(CheckpointError, match=r"safetensors cannot be read: .*bfloat16"):
+        Checkpoint.read(tmp_path / "checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("provenance", "said"), [("[" * 100_000, "is not JSON"), ('["the web"]', "provenance is")]
+)
+def test_a_config_of_another_kind_is_an_error_of_ours(provenance, said, tiny_checkpoint, tmp_path):
+    """Brackets without end were a RecursionError, and a list for provenance a ValueError."""
+    tiny_checkpoint.write(tmp_path / "checkpoint")
+    (tmp_path / "checkpoint" / "config.json").write_text(f'{{"provenance": {provenance}}}')
+    with pytest.raises(ConfigError, match=said):
         Checkpoint.read(tmp_path / "checkpoint")
