@@ -1,0 +1,62 @@
+"""The command that compiles a bundle: its table, its second run, and what is missing."""
+
+import json
+import shutil
+import sys
+
+import pytest
+
+from elmo_runtime.backends import trt_library
+
+
+@pytest.fixture
+def own_bundle(bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return shutil.copytree(bundle, tmp_path / "bundle")
+
+
+@pytest.fixture
+def no_library(monkeypatch):
+    for module in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, module, None)
+    trt_library._load.cache_clear()
+    yield
+    trt_library._load.cache_clear()
+
+
+def test_an_engine_is_built_once_and_found_afterwards(run, own_bundle):
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed: no real engines")
+    words = ["build-engine", own_bundle, "--precision", "fp32", "--compute-capability", "8.6"]
+    words += ["--length", "16", "--batch", "1:2:4"]
+    first = run(*words, "--json")
+    assert first.code == 0, first.stderr
+    report = json.loads(first.stdout)
+    assert report["built"] and [plan["plan"] for plan in report["plans"]] == [
+        "token_encoder",
+        "bilm-16",
+    ]
+    second = run(*words)
+    assert second.code == 0 and "nothing to do" in second.stdout
+    assert report["digest"] in second.stdout and "not run" in second.stdout
+
+
+def test_without_a_library_one_line_tells_what_to_install(run, own_bundle, no_library):
+    answer = run("build-engine", own_bundle)
+    assert answer.code == 4 and answer.stdout == ""
+    error, hint = answer.stderr.splitlines()
+    assert error.startswith("error: neither tensorrt nor tensorrt_rtx")
+    assert 'pip install "elmo-deploy[tensorrt]"' in hint
+    assert 'pip install "elmo-deploy[tensorrt-rtx]"' in hint
+
+
+@pytest.mark.parametrize("flavour", ["tensorrt", "tensorrt-rtx"])
+def test_the_library_asked_for_is_the_one_named(run, own_bundle, no_library, flavour):
+    answer = run("build-engine", own_bundle, "--flavour", flavour)
+    assert answer.code == 4
+    assert answer.stderr.splitlines()[1] == f'hint: pip install "elmo-deploy[{flavour}]"'
+
+
+@pytest.mark.parametrize("words", [["--length", "8:16"], ["--length", "x"], ["--flavour", "cuda"]])
+def test_a_wish_without_meaning_is_a_usage_error(run, own_bundle, words):
+    answer = run("build-engine", own_bundle, *words)
+    assert answer.code == 2 and words[1] in answer.stderr
