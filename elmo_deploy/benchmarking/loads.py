@@ -96,23 +96,21 @@ def ragged_load(
     )
 
 
+def sentences_for(text: Path | None, *, seed: int = 0) -> list[Sentence]:
+    """The sentences of a text; without one, drawn ones, the same for the same seed."""
+    if text is None:
+        return drawn_sentences(N_DRAWN, np.random.default_rng(seed))
+    return read_sentences(text)
+
+
 def standard_loads(
-    text: Path | None,
-    *,
-    batches: Sequence[int],
-    lengths: Sequence[int],
-    ragged: int,
-    seed: int = 0,
+    text: Path | None, *, batches: Sequence[int], lengths: Sequence[int], ragged: int
 ) -> list[Load]:
     """The grid of batch sizes and lengths, then three ragged batches, as they come and sorted.
 
     text None: words and lengths are drawn. ragged 0: the grid alone.
     """
-    sentences = (
-        drawn_sentences(N_DRAWN, np.random.default_rng(seed))
-        if text is None
-        else read_sentences(text)
-    )
+    sentences = sentences_for(text)
     loads = [grid_load(batch, length, sentences) for length in lengths for batch in batches]
     if ragged:
         loads += [

@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from elmo_deploy.benchmarking.loads import Load
-from elmo_deploy.benchmarking.machine import describe_machine
+from elmo_deploy.benchmarking.machine import describe_machine, usable_cores
 from elmo_deploy.benchmarking.results import Entry, Report, Row, rows_of_load
 from elmo_deploy.benchmarking.sampling import Sample
 from elmo_deploy.benchmarking.subject import Subject
 from elmo_deploy.benchmarking.systems import SYSTEMS
 from elmo_deploy.benchmarking.worker import Started, Worker
+from elmo_deploy.benchmarking.yardsticks import product_rate, read_rate
 from elmo_runtime.errors import BackendError, BackendUnavailableError
 
 MOST_PATIENCE = 5.0  # seconds that one sample may wait
@@ -65,15 +66,25 @@ def benchmark(
             except BackendError as error:
                 left_out[job.name] = error.what
         base = _baseline(workers, baseline, left_out)
+        rates = [_rates()]
         rows = _measure(workers, started, loads, settings, base, advance)
+        rates.append(_rates())
     return Report(
-        machine=describe_machine(),
+        machine=describe_machine() | {name: max(r[name] for r in rates) for name in rates[0]},
         settings={**asdict(settings), **(context or {})},
         baseline=base,
         entries=tuple(_entry(job, started[job.name]) for job in jobs if job.name in started),
         rows=tuple(rows),
         left_out=left_out,
     )
+
+
+def _rates() -> dict[str, float]:
+    """What the processor can do at best; taken before and after, for others may work meanwhile."""
+    return {
+        "product_flops_per_second": product_rate(),
+        "read_bytes_per_second": read_rate(usable_cores()),
+    }
 
 
 def _entry(job: Job, started: Started) -> Entry:
