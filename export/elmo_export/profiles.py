@@ -58,6 +58,12 @@ def chosen_profiles(
         )
     _refuse_disorder("batch", batches, smallest=1)
     _refuse_disorder("length", lengths, smallest=SHORTEST)
+    for (_, _, sentences), (_, _, places) in zip(batches, lengths, strict=True):
+        if sentences * places > WORDS[2] // 2:  # each place may hold another word
+            raise InputError(
+                f"a batch of {sentences} times {places} places is beyond {WORDS[2] // 2}",
+                hint="make --batch or --length smaller; the embedder cuts larger batches up",
+            )
     if max(high for _, _, high in lengths) < SMALLEST:
         raise InputError(
             f"no plan holds the {SMALLEST} places of a window that long sentences are cut into",

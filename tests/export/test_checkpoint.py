@@ -65,11 +65,11 @@ def test_the_last_word_of_a_vocabulary_needs_no_end_of_line(end, tiny_checkpoint
 
 
 def test_bfloat16_is_an_error_of_ours(tiny_checkpoint, tmp_path):
-    """It was a TypeError."""
+    """It was a TypeError, unless some other package had taught numpy the type."""
     tiny_checkpoint.write(tmp_path / "checkpoint")
     weights = tmp_path / "checkpoint" / "model.safetensors"
     save_torch({"t": torch.zeros(1, dtype=torch.bfloat16)}, weights)
-    with pytest.raises(CheckpointError, match=r"safetensors cannot be read: .*bfloat16"):
+    with pytest.raises(CheckpointError, match="bfloat16"):
         Checkpoint.read(tmp_path / "checkpoint")
 
 

@@ -187,6 +187,7 @@ def test_fp32_is_compiled_too_and_is_seen_as_such(tiny_checkpoint, tmp_path):
         ({"length": [(1, 2, 3)]}, InputError, "length 1:2:3"),
         ({"length": [(64, 32, 64)]}, InputError, "length 64:32:64"),
         ({"length": [(16, 16, 16)] * 2}, InputError, "the same length"),
+        ({"length": [(8, 64, 4096)], "batch": [(1, 8, 4096)]}, InputError, "4096 times 4096"),
         ({"length": [(8, 8, 8)]}, InputError, "no plan holds the 16 places"),
         ({"length": LENGTHS, "batch": [(1, 1, 1)] * 2}, InputError, "2 batch ranges for 3"),
     ],
