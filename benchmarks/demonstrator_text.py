@@ -2,7 +2,7 @@
 
     pip install spacy
     python benchmarks/demonstrator_text.py TEXT.txt.gz ... -o OUT
-    elmo-deploy vocabulary OUT/train-*.txt.gz -o OUT/vocab.txt --max-words 50000
+    elmo-deploy vocabulary 'OUT/train-*.txt.gz' -o OUT/vocab.txt --max-size 36000
 
 The rule: hard-wrapped lines are joined into paragraphs (a blank line ends one, and so do 200
 lines); spaCy's rule-based English tokenizer and sentencizer (no model) cut them into sentences of
