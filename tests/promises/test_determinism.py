@@ -1,0 +1,103 @@
+"""D1, D3: the same sentence, the same bits.
+
+D4 is in tests/export/test_parity.py and tests/test_golden_bundle.py, D5 in
+tests/export/test_package.py.
+"""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+
+from elmo_runtime.bundle import Bundle
+from elmo_runtime.embedder import Embedder
+from promise_kit.backends import Watched
+from promise_kit.children import run_child
+from promise_kit.requests import digest_of_vectors
+
+OUTPUTS = ("word_emb", "lstm_outputs1", "lstm_outputs2", "elmo", "default")
+WORDS = ["the", "cat", "sat", "été", "東京", "a", *(f"word{number}" for number in range(500))]
+
+
+def sentences_of(generator: random.Random, count: int) -> list[list[str]]:
+    """Lengths 0 to 40, and one sentence in fifty of 41 to 150: longer than the budget below."""
+    lengths = (generator.randrange(41, 151) if n % 50 == 0 else generator.randrange(41)
+               for n in range(count))  # fmt: skip
+    return [generator.choices(WORDS, k=length) for length in lengths]
+
+
+def parts(generator: random.Random, order: list[int]) -> list[list[int]]:
+    """The order cut at random into calls of one sentence up to all."""
+    calls = []
+    while order:
+        size = generator.choice((1, 2, 7, 40, len(order)))
+        calls.append(order[:size])
+        order = order[size:]
+    return calls
+
+
+def differing(embedder: Embedder, company: Embedder, count: int, seed: int) -> int:
+    """Sentences that get other bits in random company, order and padding than alone."""
+    generator = random.Random(seed)
+    sentences = sentences_of(generator, count)
+    alone = [embedder.embed([sentence], outputs=OUTPUTS) for sentence in sentences]
+    wrong = set()
+    for _ in range(2):
+        for call in parts(generator, generator.sample(range(count), count)):
+            out = company.embed([sentences[number] for number in call], outputs=OUTPUTS)
+            for place, number in enumerate(call):
+                same = (np.array_equal(out[n][place], alone[number][n][0]) for n in OUTPUTS)
+                if not all(same):
+                    wrong.add(number)
+    return len(wrong)
+
+
+def test_d1_company_order_padding_and_history_change_no_bit(bundle, embedder, seed, cases, kept):
+    count = cases(1_000, 20_000)
+    options = {"backend": "onnxruntime-cpu", "token_budget": 100, "cache_words": 200}
+    with Embedder.load(bundle, **options) as company:
+        assert differing(embedder, company, count, seed) == 0
+    kept("D1", f"{count:,} sentences in 2 partitions each, 5 outputs, 0 differing bits")
+
+
+def test_d1_control_a_sentence_that_takes_the_length_of_its_mates(bundle, embedder, seed, caught):
+    """Every row as long as the longest: the backward pass then begins in the padding."""
+
+    def leak(inputs) -> None:
+        inputs.lengths[:] = inputs.lengths.max()
+
+    with Embedder(Bundle.open(bundle), Watched(bundle, before=leak)) as company:
+        wrong = differing(embedder, company, 100, seed)
+    assert wrong > 0
+    caught("D1", f"length of the mates: {wrong} of 100 sentences differ")
+
+
+def test_d1_control_a_row_that_remembers_the_last_call(bundle, embedder, seed, caught):
+    with Embedder.load(bundle, backend="onnxruntime-cpu", state="carry") as company:
+        wrong = differing(embedder, company, 100, seed)
+    assert wrong > 0
+    caught("D1", f"state of the last call: {wrong} of 100 sentences differ")
+
+
+def digests(bundle, sentences, threads, nudge=0.0) -> set[str]:
+    """What processes with so many threads each make of the sentences."""
+    outcomes = [
+        run_child(digest_of_vectors, bundle, sentences, number, nudge, timeout=300)
+        for number in threads
+    ]
+    assert all(outcome.code == 0 for outcome in outcomes), outcomes
+    return {outcome.answer for outcome in outcomes}
+
+
+def test_d3_processes_and_threads_change_no_bit(bundle, seed, kept):
+    sentences = sentences_of(random.Random(seed), 100)
+    assert len(digests(bundle, sentences, (1, 2, 1, 2, 1, 2))) == 1
+    kept("D3", "100 sentences, 3 processes x {1, 2} threads, 1 digest")
+
+
+def test_d3_control_a_thread_that_moves_the_last_bits(bundle, seed, caught):
+    sentences = sentences_of(random.Random(seed), 100)
+    found = digests(bundle, sentences, (1, 2), nudge=1e-7)
+    assert len(found) == 2
+    caught("D3", f"{len(found)} digests")
