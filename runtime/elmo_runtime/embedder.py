@@ -105,8 +105,9 @@ class Embedder:
         """Check every file of the bundle, open the graphs, compare the golden sentences.
 
         backend: "auto" takes the best that runs here, with one BackendFallbackWarning if an
-        installed one fails, now or, when its device cannot hold a single sentence, later; a name
-        takes that one or raises BackendUnavailableError. precision: "auto" is fp32 on the CPU,
+        installed one fails or computes the golden sentences wrongly, now or, when its device
+        cannot hold a single sentence, later; a name takes that one or raises
+        BackendUnavailableError or VerificationError. precision: "auto" is fp32 on the CPU,
         and on a GPU fp16 if the bundle holds it. state: what the LSTMs start from: "zero", "warm"
         (stored in the bundle) or "carry" (row b continues row b of the last call). threads,
         spinning: of the CPU. token_budget: most tokens of one batch, padding and sentence marks
@@ -124,19 +125,23 @@ class Embedder:
         options = BackendOptions(
             threads=threads, spinning=spinning, trusted_engines=tuple(trusted_engines)
         )
-        engine = open_backend(opened, backend=backend, precision=precision, options=options)
+
+        def check(candidate: Backend) -> None:
+            if self_check:
+                cls(opened, candidate).check_golden_sentences()
+
+        engine = open_backend(
+            opened, backend=backend, precision=precision, options=options, check=check
+        )
 
         def next_backend(failed: Backend, error: DeviceMemoryError) -> Backend | None:
             if backend != "auto":
                 return None
-            successor = open_next(opened, failed.name, error, precision=precision, options=options)
-            if successor is not None and self_check:
-                cls(opened, successor).check_golden_sentences()
-            return successor
+            return open_next(
+                opened, failed.name, error, precision=precision, options=options, check=check
+            )
 
         try:
-            if self_check:
-                cls(opened, engine).check_golden_sentences()
             return cls(
                 opened,
                 engine,

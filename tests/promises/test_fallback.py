@@ -22,6 +22,7 @@ from elmo_runtime.errors import (
     DeviceMemoryError,
     EngineError,
     EngineMismatchError,
+    VerificationError,
 )
 from promise_kit.backends import Watched
 
@@ -105,7 +106,7 @@ def test_f2_a_named_backend_never_degrades(bundle, monkeypatch, kept):
 
 
 def test_f2_control_a_name_that_is_taken_for_a_wish(bundle, monkeypatch, caught):
-    def any_will_do(bundle, *, backend, precision, options, candidates=CANDIDATES):
+    def any_will_do(bundle, *, precision, options, candidates=CANDIDATES, **wishes):
         return CANDIDATES[-1].open(bundle, precision, options)
 
     monkeypatch.setattr("elmo_runtime.embedder.open_backend", any_will_do)
@@ -213,6 +214,18 @@ def expected(embedder):
     return embedder.embed(SENTENCES)["elmo"]
 
 
+class Spoiled(Watched):
+    """A GPU that computes wrong layers."""
+
+    def run_bilm(self, inputs, outputs, *, half=False):
+        return {k: v * 2 for k, v in super().run_bilm(inputs, outputs, half=half).items()}
+
+
+@pytest.fixture
+def spoiled(bundle):
+    return Spoiled(bundle, name="spoiled", before=lambda inputs: None)
+
+
 def test_f4_want_of_memory_halves_the_batch_and_then_changes_the_backend(
     bundle, expected, monkeypatch, kept
 ):
@@ -225,3 +238,49 @@ def test_f4_control_an_error_that_nobody_catches(bundle, expected, monkeypatch, 
     lost = lost_by_want(bundle, expected, monkeypatch)
     assert len(lost) == 20
     caught("F4", lost[0])
+
+
+@pytest.mark.parametrize("first", ["onnxruntime-cuda", "tensorrt"])
+def test_a_wrong_gpu_leaves_the_right_answer_and_one_warning(
+    first, bundle, expected, monkeypatch, spoiled
+):
+    """Loading it raised, though the CPU was there to answer."""
+    chain = (Candidate(first, lambda bundle: True, lambda *wishes: spoiled), CANDIDATES[-1])
+    monkeypatch.setitem(selection.open_backend.__kwdefaults__, "candidates", chain)
+    with pytest.warns(BackendFallbackWarning, match="golden sentences") as told:
+        elmo = Embedder.load(bundle)
+    with elmo:
+        assert all(map(np.array_equal, elmo.embed(SENTENCES)["elmo"], expected))
+    assert (len(told), elmo.backend, spoiled.closed) == (1, "onnxruntime-cpu", 1)
+
+
+def test_a_wrong_gpu_asked_for_by_name_raises(bundle, monkeypatch, spoiled):
+    chain = (Candidate("tensorrt", lambda bundle: True, lambda *wishes: spoiled), CANDIDATES[-1])
+    monkeypatch.setitem(selection.open_backend.__kwdefaults__, "candidates", chain)
+    with pytest.raises(VerificationError, match="golden sentences"):
+        Embedder.load(bundle, backend="tensorrt")
+    assert spoiled.closed == 1
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_successor_is_checked_before_it_answers(wrong, bundle, monkeypatch, spoiled):
+    """One that failed its check stayed open, and its error reached the caller."""
+    memory = Memory(rows=1000, since=1)
+    best = Watched(bundle, name="tensorrt", before=memory)
+    chain = tuple(
+        Candidate(name, lambda bundle: True, lambda *wishes, backend=backend: backend)
+        for name, backend in {"tensorrt": best, "onnxruntime-cuda": spoiled}.items()
+    )
+    chain = (*chain, CANDIDATES[-1]) if not wrong else chain
+    monkeypatch.setitem(selection.open_backend.__kwdefaults__, "candidates", chain)
+    monkeypatch.setattr(selection, "CANDIDATES", chain)
+    with Embedder.load(bundle) as elmo:
+        memory.rows = 0
+        if wrong:  # nothing right is left
+            with pytest.raises(DeviceMemoryError):
+                elmo.embed(SENTENCES[:1])
+        else:
+            with pytest.warns(BackendFallbackWarning, match="onnxruntime-cpu"):
+                elmo.embed(SENTENCES[:1])
+            assert elmo.backend == "onnxruntime-cpu"
+    assert (best.closed, spoiled.closed) == (1, 1)

@@ -18,6 +18,7 @@ from elmo_runtime.errors import (
     BundleError,
     EngineMismatchError,
     InputError,
+    VerificationError,
 )
 
 FAILURES = [
@@ -29,10 +30,14 @@ FAILURES = [
 
 @dataclass
 class Opened:
-    """Stands for an open backend: only its name matters here."""
+    """Stands for an open backend: only its name and whether it was closed matter here."""
 
     name: str
     precision: str = "fp32"
+    closed: int = 0
+
+    def close(self) -> None:
+        self.closed += 1
 
 
 def works(name: str) -> Candidate:
@@ -50,9 +55,9 @@ def fails(name: str, error: Exception, expected: bool = True) -> Candidate:
 def choose(bundle):
     opened = Bundle.open(bundle)
 
-    def choose(*candidates: Candidate, backend: str = "auto") -> str:
+    def choose(*candidates: Candidate, **wishes) -> str:
         options = BackendOptions()
-        return open_backend(opened, backend=backend, options=options, candidates=candidates).name
+        return open_backend(opened, options=options, candidates=candidates, **wishes).name
 
     return choose
 
@@ -90,6 +95,39 @@ def test_a_named_backend_raises_and_never_degrades(choose, error):
 def test_when_none_runs_every_reason_is_told(choose):
     with pytest.raises(BackendUnavailableError, match=r"too old.*CUDA error 35"):
         choose(fails("tensorrt", FAILURES[0]), fails("cuda", FAILURES[2]))
+
+
+class Check:
+    """The self-check, which these backends fail; remembers the backends that it saw."""
+
+    def __init__(self, *wrong: str) -> None:
+        self.wrong, self.seen = wrong, []
+
+    def __call__(self, backend: Opened) -> None:
+        self.seen.append(backend)
+        if backend.name in self.wrong:
+            raise VerificationError(f"{backend.name} is off by 0.5", hint="use another")
+
+
+def test_a_backend_that_computes_wrongly_gives_way_with_one_warning_and_is_closed(choose):
+    """The check came after the choice, so that one bad GPU left "auto" without an answer."""
+    check = Check("tensorrt")
+    with pytest.warns(BackendFallbackWarning, match=r"tensorrt is off by 0.5; use") as caught:
+        assert choose(works("tensorrt"), works("onnxruntime-cpu"), check=check) == "onnxruntime-cpu"
+    assert len(caught) == 1
+    assert [backend.closed for backend in check.seen] == [1, 0]
+
+
+def test_a_named_backend_that_computes_wrongly_raises_and_is_closed(choose):
+    check = Check("tensorrt")
+    with pytest.raises(VerificationError, match=r"off by 0\.5"):
+        choose(works("tensorrt"), works("onnxruntime-cpu"), backend="tensorrt", check=check)
+    assert [backend.closed for backend in check.seen] == [1]
+
+
+def test_when_all_compute_wrongly_the_bundle_is_at_fault(choose):
+    with pytest.raises(VerificationError, match=r"cuda is off by 0\.5; cpu: cpu is off"):
+        choose(works("cuda"), works("cpu"), check=Check("cuda", "cpu"))
 
 
 def test_a_name_that_does_not_exist_is_an_input_error(choose):

@@ -20,7 +20,12 @@ from elmo_runtime.errors import (
     ElmoDeployError,
     EngineError,
     InputError,
+    VerificationError,
 )
+
+Check = Callable[[Backend], object]  # raises VerificationError if the backend computes wrongly
+# What makes "auto" go on with the next backend.
+FAILURES = (BackendUnavailableError, BackendError, EngineError, VerificationError)
 
 
 @dataclass(frozen=True)
@@ -52,22 +57,24 @@ def open_backend(
     backend: str = "auto",
     precision: str = "auto",
     options: BackendOptions,
+    check: Check | None = None,
     candidates: Sequence[Candidate] = CANDIDATES,
 ) -> Backend:
-    """The backend of this name, or for "auto" the first that opens.
+    """The backend of this name, or for "auto" the first that opens and passes the check.
 
     "auto" gives one BackendFallbackWarning when a better one is expected but fails, none when
-    nothing better is expected. Raises BackendUnavailableError; InputError for a name unknown.
+    nothing better is expected. Raises BackendUnavailableError; InputError for a name unknown;
+    VerificationError where the one that was named, or the last one, computes wrongly.
     """
     by_name = {candidate.name: candidate for candidate in candidates}
     if backend == "auto":
-        return _open_first(bundle, precision, options, candidates)
+        return _open_first(bundle, precision, options, check, candidates)
     if backend not in by_name:
         raise InputError(
             f"backend {backend!r} does not exist", hint=f"use auto, {', '.join(by_name)}"
         )
     try:
-        return by_name[backend].open(bundle, precision, options)
+        return _open_checked(by_name[backend], bundle, precision, options, check)
     except BackendError as error:  # it is there, but fails from the start
         raise BackendUnavailableError(f"{backend}: {error.what}", hint=error.hint) from error
 
@@ -79,11 +86,12 @@ def open_next(
     *,
     precision: str,
     options: BackendOptions,
+    check: Check | None = None,
     candidates: Sequence[Candidate] | None = None,
 ) -> Backend | None:
     """What takes over when the device of a backend cannot hold a single sentence; it warns.
 
-    None where no candidate after the failed one opens.
+    None where no candidate after the failed one opens and passes the check.
     """
     chain = CANDIDATES if candidates is None else candidates
     names = [candidate.name for candidate in chain]
@@ -91,30 +99,56 @@ def open_next(
     for candidate in rest:
         if not candidate.is_expected(bundle):
             continue
-        with contextlib.suppress(BackendUnavailableError, BackendError, EngineError, BundleError):
-            backend = candidate.open(bundle, precision, options)
+        with contextlib.suppress(*FAILURES, BundleError):
+            backend = _open_checked(candidate, bundle, precision, options, check)
             _warn(f"from now on {backend.name}", [(failed, error)])
             return backend
     return None
 
 
+def _open_checked(
+    candidate: Candidate,
+    bundle: Bundle,
+    precision: str,
+    options: BackendOptions,
+    check: Check | None,
+) -> Backend:
+    """The open backend; one that fails its check is closed."""
+    backend = candidate.open(bundle, precision, options)
+    if check is None:
+        return backend
+    try:
+        check(backend)
+    except BaseException:
+        backend.close()
+        raise
+    return backend
+
+
 def _open_first(
-    bundle: Bundle, precision: str, options: BackendOptions, candidates: Sequence[Candidate]
+    bundle: Bundle,
+    precision: str,
+    options: BackendOptions,
+    check: Check | None,
+    candidates: Sequence[Candidate],
 ) -> Backend:
     failures: list[tuple[str, ElmoDeployError]] = []
     for candidate in candidates:
         if not candidate.is_expected(bundle):
             continue
         try:
-            backend = candidate.open(bundle, precision, options)
-        except (BackendUnavailableError, BackendError, EngineError) as error:
+            backend = _open_checked(candidate, bundle, precision, options, check)
+        except FAILURES as error:
             failures.append((candidate.name, error))
             continue
         if failures:
             _warn(backend.name, failures)
         return backend
     reasons = "; ".join(f"{name}: {error.what}" for name, error in failures)
-    hint = failures[-1][1].hint if failures else ""
+    last = failures[-1][1] if failures else None
+    hint = last.hint if last else ""
+    if isinstance(last, VerificationError):  # that one runs: the bundle itself is wrong
+        raise VerificationError(f"no backend computes what it must: {reasons}", hint=hint)
     raise BackendUnavailableError(f"no backend can run: {reasons}", hint=hint)
 
 
