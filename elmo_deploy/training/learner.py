@@ -86,7 +86,7 @@ class Learner:
         batch = self._next_batch()
         softmax = self._sampled_softmax(batch, counter) if options.sample_softmax else None
         with products_in(options.precision, self._device):
-            hidden = self.model(batch.words, batch.positions, self._state)
+            hidden = self.model(batch.words, batch.positions, self._starting_state(counter))
             losses = self._losses(hidden, batch, softmax)
         torch.autograd.backward(losses.mean() * (factor * self.loss_scale.value))
         self._state = detached(hidden.state)
@@ -101,6 +101,14 @@ class Learner:
             Window(window.inputs[self._rows], window.targets[self._rows]) for window in windows
         )
         return self._lexicon.batch(forward, backward).to(self._device)
+
+    def _starting_state(self, counter: int) -> LstmState:
+        """Where each row ended its last window, except the few that are drawn to begin anew."""
+        options = self._options
+        drawn = numbers_for(Purpose.ZERO_STATES, options.seed, counter).random(self._n_rows)
+        begins_anew = torch.from_numpy(drawn[self._rows] < options.zero_state_probability)
+        rows = begins_anew.to(self._device).unsqueeze(1)
+        return LstmState(*(part.masked_fill(rows, 0.0) for part in self._state))
 
     def _sampled_softmax(self, batch: Batch, counter: int) -> SampledSoftmax:
         """The softmax against words drawn anew for each direction, the same in every process."""

@@ -24,7 +24,12 @@ PEAK_RATES = {"adagrad": 0.2, "adamw": 0.001}
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """The recipe of Peters et al. 2018; every default is the paper's. None binds nothing."""
+    """The recipe of Peters et al. 2018. None binds nothing.
+
+    Every default is the paper's but `zero_state_probability`, which there is 0. States that are
+    carried through a whole run may settle where the zero state does not lead: then the trained
+    model predicts well on from its training and badly from the start of a text.
+    """
 
     model: ElmoConfig
     batch_size: int = 128  # rows of a batch, in each process
@@ -44,6 +49,7 @@ class TrainingOptions:
     decay: str = "constant"  # what it does afterwards
     precision: str = "fp32"  # of the matrix products; weights and cells stay in fp32
     accumulate_windows: int = 1  # windows whose gradients are averaged into one step
+    zero_state_probability: float = 0.01  # that a row begins a window anew, not where it ended
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -57,6 +63,8 @@ class TrainingOptions:
         self._require("warmup_steps", self.warmup_steps >= 0, "at least 0")
         self._require("seed", self.seed >= 0, "at least 0")
         self._require("dropout", 0 <= self.dropout < 1, "in [0, 1)")
+        begins_anew = self.zero_state_probability
+        self._require("zero_state_probability", 0 <= begins_anew <= 1, "in [0, 1]")
         self._require("learning_rate", self.peak_rate > 0, "above 0")
         self._require("initial_accumulator", self.initial_accumulator > 0, "above 0")
         self._require("weight_decay", self.weight_decay >= 0, "at least 0")

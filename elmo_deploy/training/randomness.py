@@ -17,6 +17,7 @@ class Purpose(IntEnum):
     NEGATIVES = 1  # counters: direction, window
     DROPOUT = 2  # counters: process, window
     WEIGHTS = 3
+    ZERO_STATES = 4  # counters: window
 
 
 def numbers_for(purpose: Purpose, seed: int, *counters: int) -> np.random.Generator:

@@ -28,6 +28,7 @@ OPTIONS = TrainingOptions(
     n_epochs=2,
     n_train_tokens=450,
     n_negative_samples_batch=6,
+    zero_state_probability=0.1,
 )
 STEPS = 60
 

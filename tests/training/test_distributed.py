@@ -41,7 +41,7 @@ def folder(tmp_path_factory):
 
 
 def test_two_processes_are_one_with_the_doubled_batch(options, run, folder, text, vocabulary):
-    recipe = options(dropout=0.0, n_tokens_vocab=13, batch_size=2)
+    recipe = options(dropout=0.0, n_tokens_vocab=13, batch_size=2, zero_state_probability=0.3)
     told = train_in_two_processes(recipe, folder, text, vocabulary)
     assert told.count("trained:") == 1
     run(replace(recipe, batch_size=4), folder / "one")
@@ -56,7 +56,7 @@ def test_two_processes_are_one_with_the_doubled_batch(options, run, folder, text
 def test_a_resumed_run_of_two_processes_gives_each_its_own_rows_back(
     options, run, folder, text, vocabulary
 ):
-    recipe = options(dropout=0.0, n_tokens_vocab=13, batch_size=2)
+    recipe = options(dropout=0.0, n_tokens_vocab=13, batch_size=2, zero_state_probability=0.3)
     train_in_two_processes(replace(recipe, n_epochs=2), folder, text, vocabulary, "--resume")
     run(replace(recipe, batch_size=4, n_epochs=2), folder / "longer")
     two, one = (read_metrics(folder / name / "metrics.jsonl") for name in ("run", "longer"))

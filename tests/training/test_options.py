@@ -21,6 +21,7 @@ def test_without_training_keys_the_recipe_is_the_papers():
         "adagrad",
         "constant",
     )
+    assert recipe.zero_state_probability == 0.01  # the one that is not
 
 
 def test_options_survive_json(options):
@@ -41,6 +42,7 @@ def test_the_options_of_the_original_are_understood(shared_data):
         ({"share_embedding_softmax": True}, "characters have no word embedding"),
         ({"bidirectional": False}, "an ELMo reads both ways"),
         ({"dropout": 1.0}, r"dropout is 1.0, must be in \[0, 1\)"),
+        ({"zero_state_probability": 2}, r"zero_state_probability is 2.0, must be in \[0, 1\]"),
         ({"batch_size": 0}, "batch_size is 0, must be at least 1"),
         ({"batch_size": "64"}, "batch_size is '64', must be int"),
         ({"batch_size": True}, "batch_size is True, must be int"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from elmo_deploy.model.lstm import LstmState
 from elmo_deploy.training import TrainingOptions, Vocabulary, evaluate, train
 from elmo_deploy.training.distributed import Processes
 from elmo_deploy.training.journal import Journal, read_metrics
@@ -176,6 +177,25 @@ def learner(recipe, shards, vocabulary):
         vocabulary=vocabulary,
         processes=Processes(),
     )
+
+
+def test_a_tenth_of_the_rows_begins_anew_and_the_rest_goes_on(options, shards, vocabulary):
+    rare = learner(options(zero_state_probability=0.1), shards, vocabulary)
+    rare._state = LstmState(*(torch.ones_like(part) for part in rare._state))
+    starts = [rare._starting_state(counter) for counter in range(500)]
+    h, c = (torch.stack(parts).movedim(-2, 1).flatten(2) for parts in zip(*starts, strict=True))
+    begins_anew = (h == 0).all(dim=-1)  # (windows, rows)
+    assert begins_anew.float().mean() == pytest.approx(0.1, abs=0.03)
+    assert begins_anew.any(dim=0).all()
+    carried = (~begins_anew).float().unsqueeze(-1)
+    assert (h == carried).all() and (c == carried).all()
+
+
+def test_without_that_every_row_goes_on(options, shards, vocabulary):
+    never = learner(options(zero_state_probability=0.0), shards, vocabulary)
+    never._state = LstmState(*(torch.ones_like(part) for part in never._state))
+    starts = [never._starting_state(counter) for counter in range(500)]
+    assert all((part == 1).all() for start in starts for part in start)
 
 
 def test_accumulated_windows_give_their_mean_gradient(options, shards, vocabulary):
