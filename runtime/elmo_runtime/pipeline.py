@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +62,7 @@ class Pipeline:
         self._replacing = threading.Lock()
         self._config, self._token_budget = config, token_budget
         self._cache_words = cache_words
-        self._word_vectors = self._empty_cache()
+        self._word_vectors = self._cache_before(backend)
         self._counts = Stats()
         self._lock = threading.Lock()
 
@@ -147,13 +148,15 @@ class Pipeline:
             if successor is None:
                 raise error
             self._retired.append(failed)
+            # First the cache: who sees the successor must not meet the failed one behind it.
+            self._word_vectors = self._cache_before(successor)
             self.backend = successor
-            self._word_vectors = self._empty_cache()
 
-    def _empty_cache(self) -> WordVectors:
-        return WordVectors(
-            self._encode, width=self._config.projection_dim, capacity=self._cache_words
-        )
+    def _cache_before(self, backend: Backend) -> WordVectors:
+        # It knows the backend and not this object: a circle of the two, with every vector kept,
+        # would outlive a closed embedder until the garbage collector comes by.
+        encode = partial(_encode, backend, self._config.max_characters_per_token)
+        return WordVectors(encode, width=self._config.projection_dim, capacity=self._cache_words)
 
     def _run_batch(
         self, batch: IndexedWords, request: Request, names: Sequence[str], start: State
@@ -219,15 +222,6 @@ class Pipeline:
         )
         return self.backend.run_bilm(inputs, names, half=half)
 
-    def _encode(self, words: Sequence[Word]) -> NDArray[np.float32]:
-        """Words -> (words, P); a word is a token, or the ids that a caller gave for one."""
-        tokens = [word if isinstance(word, str) else "" for word in words]
-        ids = char_ids(tokens, max_characters=self._config.max_characters_per_token)
-        for row, word in zip(ids, words, strict=True):
-            if isinstance(word, bytes):
-                row[:] = np.frombuffer(word, np.int32)
-        return self.backend.encode_words(ids)
-
     def _count(self, sentences: int, tokens: int) -> None:
         with self._lock:
             counts = self._counts
@@ -237,3 +231,13 @@ class Pipeline:
                 tokens=counts.tokens + tokens,
                 batches=counts.batches + 1,
             )
+
+
+def _encode(backend: Backend, max_characters: int, words: Sequence[Word]) -> NDArray[np.float32]:
+    """Words -> (words, P); a word is a token, or the ids that a caller gave for one."""
+    tokens = [word if isinstance(word, str) else "" for word in words]
+    ids = char_ids(tokens, max_characters=max_characters)
+    for row, word in zip(ids, words, strict=True):
+        if isinstance(word, bytes):
+            row[:] = np.frombuffer(word, np.int32)
+    return backend.encode_words(ids)

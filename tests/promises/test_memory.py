@@ -1,0 +1,58 @@
+"""R1, R2: nothing is left behind by requests, nor by loading and closing."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+from elmo_runtime.embedder import Embedder
+from promise_kit import memory
+from promise_kit.children import run_child
+from promise_kit.requests import growth_over_requests, growth_with_leak, traces_of_loading
+
+LIMIT = 8 * memory.MIB
+LEAK = 1024  # bytes a request
+
+
+def test_r1_requests_of_random_shapes_leave_nothing(bundle, seed, cases, kept):
+    requests = cases(20_000, 1_000_000)
+    outcome = run_child(growth_over_requests, bundle, seed, requests, timeout=300 + requests / 20)
+    assert outcome.code == 0, outcome.error
+    assert outcome.answer <= LIMIT
+    kept("R1", f"{requests:,} requests, {outcome.answer / memory.MIB:+.1f} MiB in the second half")
+
+
+def test_r1_control_a_leak_of_a_kilobyte_a_request(caught):
+    outcome = run_child(growth_with_leak, LEAK, 20_000)
+    assert outcome.answer > LIMIT
+    caught("R1", f"{outcome.answer / memory.MIB:+.1f} MiB in the second half")
+
+
+def test_r2_loading_and_closing_leaves_nothing(bundle, cases, kept):
+    times = cases(200, 2_000)
+    outcome = run_child(traces_of_loading, bundle, times, timeout=300 + times)
+    assert outcome.code == 0, outcome.error
+    left = outcome.answer
+    assert left["bytes"] <= LIMIT
+    assert (left["files"], left["threads"]) == (0, 0)
+    kept("R2", f"{times} times: {left['bytes'] / memory.MIB:+.1f} MiB, 0 files, 0 threads")
+
+
+def test_a_closed_embedder_is_freed_at_once(bundle):
+    """It and its cache of words, 64 MB at full size, stayed until the garbage collector came."""
+    elmo = Embedder.load(bundle, backend="onnxruntime-cpu")
+    elmo.embed(["the cat sat"])
+    parts = [weakref.ref(part) for part in (elmo, elmo._pipeline, elmo._pipeline.backend)]
+    gc.disable()
+    try:
+        elmo.close()
+        del elmo
+        assert [part() for part in parts] == [None, None, None]
+    finally:
+        gc.enable()
+
+
+def test_r2_control_embedders_that_are_never_closed(bundle, caught):
+    left = run_child(traces_of_loading, bundle, 10, "kept", timeout=300).answer
+    assert left["threads"] > 0
+    caught("R2", f"after 10 times {left}")
