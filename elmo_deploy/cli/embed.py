@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 FOLDER = "when OUT is a folder"
+ALLENNLP_ROWS = 64  # sentences of a batch of `allennlp elmo`
 
 
 def embed(
@@ -64,8 +65,9 @@ def embed(
     ] = 50_000,
     state: Annotated[str, typer.Option(help="zero, warm or carry.")] = "zero",
     rows: Annotated[
-        int, typer.Option(min=1, help="With --state carry: sentences a batch; AllenNLP's are 64.")
-    ] = 64,
+        int | None,
+        typer.Option(min=1, help="With --state carry: sentences a batch, by default 64."),
+    ] = None,
     backend: Annotated[
         str, typer.Option(help="auto, tensorrt, onnxruntime-cuda or onnxruntime-cpu.")
     ] = "auto",
@@ -89,6 +91,8 @@ def embed(
     from elmo_runtime.bulk import BlockLimits, Corpus, Fields, Shard, find_sources
     from elmo_runtime.errors import InputError
 
+    if use_sentence_keys and forget_sentences:
+        raise InputError("--use-sentence-keys and --forget-sentences exclude each other")
     corpus = Corpus(
         find_sources(inputs, format=format), fields=Fields(text=text_field, id=id_field)
     )
@@ -113,12 +117,21 @@ def embed(
             output=output,
             dtype=dtype,
             keys=keys,
-            rows=rows,
+            rows=rows or ALLENNLP_ROWS,
             on_error=on_error,
             loading=loading,
             as_json=as_json,
         )
         return
+    of_a_file = {
+        "--use-sentence-keys": use_sentence_keys,
+        "--forget-sentences": forget_sentences,
+        "--rows": rows,
+    }
+    for option in (option for option, given in of_a_file.items() if given):
+        raise InputError(
+            f"{option} has no meaning with --out {out}, a folder", hint="name a file: -o out.hdf5"
+        )
     embed_folder(
         bundle,
         corpus,
