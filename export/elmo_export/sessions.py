@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
+from elmo_export.roundings import with_roundings
 from elmo_runtime.backends.onnxruntime import refuse_telemetry
 from elmo_runtime.bundle import Graph
 from elmo_runtime.characters import BEGIN_SENTENCE, END_SENTENCE, mark_row
@@ -21,7 +23,7 @@ class GraphRunner:
     """Runs char_ids and the rest through one graph, or through the two that divide its work."""
 
     def __init__(self, folder: Path, graphs: Sequence[Graph]) -> None:
-        self._sessions = {graph.part: open_session(str(folder / graph.file)) for graph in graphs}
+        self._sessions = {graph.part: _open_graph(folder, graph) for graph in graphs}
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Inputs of the `joined` graph by name -> its outputs by name."""
@@ -31,6 +33,13 @@ class GraphRunner:
         vectors = run_session(self._sessions["token_encoder"], {"char_ids": words})
         rest = {name: value for name, value in inputs.items() if name != "char_ids"}
         return run_session(self._sessions["bilm"], {**rest, **vectors, "word_index": word_index})
+
+
+def _open_graph(folder: Path, graph: Graph) -> Any:
+    file = folder / graph.file
+    if graph.precision != "fp16":
+        return open_session(str(file))
+    return open_session(with_roundings(onnx.load(file)).SerializeToString())
 
 
 def _distinct_words(char_ids: Array, lengths: Array) -> tuple[Array, Array]:
