@@ -10,6 +10,8 @@ from elmo_export.cases import parity_cases
 from elmo_export.checkpoint import Checkpoint
 from elmo_export.graph import build_joined
 from elmo_export.parity import COMPANY, TOLERANCES, References, as_text, compare, deviation
+from elmo_export.precision import Fp16
+from elmo_export.roundings import with_roundings
 from random_models import random_checkpoint, tiny_config
 
 SHORT = ("1x1", "2x2", "5x7", "1x3 of no tokens")
@@ -77,6 +79,18 @@ def test_a_turned_vector_fails_by_its_cosine(rows_of):
     assert not rows_of(spoil, "fp16")["lstm_outputs1"].passed
 
 
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_vector_of_the_right_direction_and_the_wrong_length_fails(precision, rows_of):
+    """Cosines alone were judged, and no cosine sees that gamma was left out."""
+
+    def spoil(inputs, outputs):
+        outputs["elmo"] /= np.abs(inputs["gamma"])[:, None, None, None]
+
+    rows = rows_of(spoil, precision)
+    assert rows["elmo"].min_cosine == pytest.approx(1)
+    assert not rows["elmo"].passed
+
+
 def test_an_output_that_depends_on_batch_mates_fails(rows_of):
     def spoil(inputs, outputs):
         outputs["default"] += np.float32(1e-4) * len(inputs["lengths"])
@@ -92,7 +106,7 @@ def chaotic():
     return Checkpoint(config=calm.config, tensors=tensors)
 
 
-def chaotic_rows(chaotic, graph, session_of):
+def chaotic_rows(chaotic, graph, session_of, precision="fp32"):
     cases = [case for case in parity_cases(chaotic.config) if case.name in (*SHORT, "2x50")]
     session = session_of(graph)
     names = [output.name for output in session.get_outputs()]
@@ -101,8 +115,8 @@ def chaotic_rows(chaotic, graph, session_of):
         return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
     references = References(reference(chaotic), cases)
-    tolerance = TOLERANCES["fp32"]
-    return compare(run, references, precision="fp32", graph="joined", tolerance=tolerance)
+    tolerance = TOLERANCES[precision]
+    return compare(run, references, precision=precision, graph="joined", tolerance=tolerance)
 
 
 def test_a_chaotic_model_is_judged_by_its_short_sentences(chaotic, session_of):
@@ -121,11 +135,38 @@ def test_chaos_does_not_hide_a_missing_clip(lost, chaotic, session_of):
     assert rows["word_emb"].passed
 
 
+def test_wild_weights_do_not_hide_a_missing_clip(session_of):
+    """Every vector of this graph passed: one rounding moves single words as far as the clip."""
+    calm = random_checkpoint(tiny_config())
+    tensors = {n: 15 * t if n.startswith("bilm") else t for n, t in calm.tensors.items()}
+    wild = Checkpoint(config=calm.config, tensors=tensors)
+    config = dataclasses.replace(calm.config, cell_clip=None)
+    wrong = build_joined(Checkpoint(config=config, tensors=tensors))
+    rows = {row.output: row for row in chaotic_rows(wild, wrong, session_of)}
+    assert not any(rows[name].passed for name in ("lstm_outputs1", "lstm_outputs2", "elmo"))
+
+
+def test_no_chaos_excuses_fp16(chaotic, session_of):
+    """None of the models that it was measured on needs an excuse, so a lost bit is a fault."""
+    graph = with_roundings(build_joined(chaotic, precision=Fp16()))
+    rows = {row.output: row for row in chaotic_rows(chaotic, graph, session_of, "fp16")}
+    assert rows["word_emb"].passed and not rows["lstm_outputs2"].passed
+    assert not any(row.chaotic_cases for row in rows.values())
+
+
 def test_cosines_compare_vectors_and_zero_only_with_zero():
     ones, zeros = np.ones((2, 3), np.float32), np.zeros((2, 3), np.float32)
     assert deviation(ones, 2 * ones).min_cosine == pytest.approx(1)
     assert deviation(zeros, zeros).min_cosine == 1
     assert deviation(zeros, ones).min_cosine == 0
+
+
+def test_errors_are_of_values_of_large_values_and_of_vectors():
+    expected = np.array([[3.0, 4.0], [0.0, 50.0]], np.float32)
+    seen = deviation(expected + np.array([[0.0, 0.5], [0.0, 1.0]], np.float32), expected)
+    assert (seen.max_abs_error, seen.max_scaled_error) == (1, 0.5)
+    assert seen.max_relative_error == pytest.approx(0.1)
+    assert deviation(expected, np.zeros_like(expected)).max_relative_error == np.inf
 
 
 def test_the_table_names_what_failed(rows_of):
