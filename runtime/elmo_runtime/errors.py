@@ -3,7 +3,7 @@
 ElmoDeployError                 exit code 1
 ├── InputError (ValueError)                2   sentences, ids, shapes or options of the caller
 ├── VerificationError                      3   a graph or an engine does not compute what it must
-├── BackendUnavailableError                4   a library, a driver or a provider is missing
+├── BackendUnavailableError                4   its library, driver, provider or graph is missing
 ├── ArtefactError                          5   a file on disk is missing, corrupt or incompatible
 │   ├── ConfigError                            options.json / config.json
 │   ├── WeightsError                           foreign weights (HDF5, ...)

@@ -99,7 +99,7 @@ def test_a_line_that_is_not_utf8_is_named_and_no_file_is_left(run, bundle, tmp_p
         (["-o", "out.npz", "--on-error", "ignore"], 2, "on_error is 'ignore'"),
         (["-o", "out.npz", "--use-sentence-keys"], 2, "only .hdf5 files have keys"),
         (["-o", "out.npz", "--state", "cold"], 2, "state is 'cold'"),
-        (["-o", "out.npz", "--precision", "fp16"], 5, "fp16"),
+        (["-o", "out.npz", "--precision", "fp16"], 4, "fp16"),
         (["-o", "out.npz", "--backend", "onnxruntime-cuda"], 4, "CUDA provider"),
         (["-o", "out.npz", "--batch", "0"], 2, "--batch"),
     ],

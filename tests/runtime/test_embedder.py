@@ -12,8 +12,8 @@ from elmo_runtime.bundle import Bundle
 from elmo_runtime.characters import char_ids
 from elmo_runtime.embedder import Embedder
 from elmo_runtime.errors import (
+    BackendUnavailableError,
     BundleCorruptError,
-    BundleError,
     DeviceMemoryError,
     InputError,
     VerificationError,
@@ -270,7 +270,7 @@ def test_options_without_meaning_are_named(bundle, options, named):
 
 
 def test_a_precision_that_is_not_there_is_named(bundle):
-    with pytest.raises(BundleError, match="--precision fp8"):
+    with pytest.raises(BackendUnavailableError, match="--precision fp8"):
         Embedder.load(bundle, precision="fp8")
 
 

@@ -4,23 +4,39 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from elmo_runtime.backends import onnxruntime as ort
 from elmo_runtime.backends.base import BackendOptions, BiLmInputs
+from elmo_runtime.backends.selection import open_backend
 from elmo_runtime.bundle import Bundle
 from elmo_runtime.characters import char_ids
 from elmo_runtime.errors import (
     BackendError,
+    BackendFallbackWarning,
     BackendUnavailableError,
-    BundleError,
     DeviceMemoryError,
 )
 
 OPTIONS = BackendOptions(threads=1)
 HAS_CUDA_WHEEL = ort.CUDA in ort.import_onnxruntime().get_available_providers()
+
+
+def lacking(bundle: Path, what: str) -> Bundle:
+    """The bundle as if it had been exported otherwise."""
+    opened = Bundle.open(bundle)
+    graphs = {
+        "padded bilm": [
+            g for g in opened.manifest.graphs if (g.part, g.form) != ("bilm", "padded")
+        ],
+        "bilm": [g for g in opened.manifest.graphs if g.part != "bilm"],
+        "fp32": [replace(g, precision="int8") for g in opened.manifest.graphs],
+    }[what]
+    return replace(opened, manifest=replace(opened.manifest, graphs=tuple(graphs)))
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +115,42 @@ def test_the_provider_is_read_from_the_session(bundle, monkeypatch):
 
 
 def test_a_precision_that_the_bundle_lacks_is_named(bundle):
-    with pytest.raises(BundleError, match="holds fp32, not int8; export with --precision int8"):
+    lacks = "holds fp32, not int8; export with --precision int8"
+    with pytest.raises(BackendUnavailableError, match=lacks):
         ort.open_cpu(Bundle.open(bundle), "int8", OPTIONS)
+
+
+def test_a_form_that_the_bundle_lacks_is_named(bundle):
+    with pytest.raises(BackendUnavailableError, match="no bilm graph .* packed or padded; export"):
+        ort.open_cpu(lacking(bundle, "bilm"), "auto", OPTIONS)
+
+
+LACKS = [
+    ("fp32", "holds int8, not fp16 or fp32; export with --precision fp16"),
+    ("padded bilm", "holds no bilm graph of precision fp32 and form padded; export"),
+]
+
+
+@pytest.fixture
+def claims_cuda(monkeypatch):
+    """An onnxruntime that says it has CUDA, so that graphs for it are looked for."""
+    monkeypatch.setattr(ort.import_onnxruntime(), "get_available_providers", lambda: [ort.CUDA])
+    monkeypatch.setattr(ort.import_onnxruntime(), "preload_dlls", lambda: None)
+
+
+@pytest.mark.parametrize(("what", "said"), LACKS)
+def test_auto_passes_over_a_backend_whose_graphs_the_bundle_lacks(claims_cuda, bundle, what, said):
+    """The whole chain ended there, though the CPU could use the graphs that were there."""
+    with pytest.warns(BackendFallbackWarning, match=f"cpu is used.*cuda fails.*{said}") as told:
+        backend = open_backend(lacking(bundle, what), options=OPTIONS)
+    backend.close()
+    assert (len(told), backend.name) == (1, "onnxruntime-cpu")
+
+
+@pytest.mark.parametrize(("what", "said"), LACKS)
+def test_a_named_backend_whose_graphs_the_bundle_lacks_raises(claims_cuda, bundle, what, said):
+    with pytest.raises(BackendUnavailableError, match=said):
+        open_backend(lacking(bundle, what), backend="onnxruntime-cuda", options=OPTIONS)
 
 
 def test_a_graph_that_onnxruntime_cannot_read_is_not_a_crash(bundle, tmp_path):

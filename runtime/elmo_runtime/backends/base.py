@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elmo_runtime.bundle import Bundle
-from elmo_runtime.errors import BundleError
+from elmo_runtime.errors import BackendUnavailableError
 
 FloatArray = NDArray[np.float32]
 
@@ -71,14 +71,14 @@ class Backend(Protocol):
 def choose_precision(bundle: Bundle, precision: str, *, preferred: Sequence[str]) -> str:
     """The precision asked for, or for "auto" the first of `preferred` that the bundle holds.
 
-    Raises BundleError if it does not hold the one asked for.
+    Raises BackendUnavailableError if it holds none: another backend may prefer what it does hold.
     """
     held = bundle.precisions
     wanted = preferred if precision == "auto" else (precision,)
     for name in wanted:
         if name in held:
             return name
-    raise BundleError(
+    raise BackendUnavailableError(
         f"{bundle.path} holds {', '.join(held) or 'no graphs'}, not {' or '.join(wanted)}",
         hint=f"export with --precision {wanted[0]}",
     )

@@ -30,7 +30,6 @@ from elmo_runtime.characters import trim
 from elmo_runtime.errors import (
     BackendError,
     BackendUnavailableError,
-    BundleError,
     BundleVersionError,
     DeviceMemoryError,
 )
@@ -62,8 +61,10 @@ class OnnxRuntimeBackend:
         self.name = "onnxruntime-cpu" if provider == CPU else "onnxruntime-cuda"
         self.precision = precision
         self._widest_filter = max(width for width, _ in bundle.config.filters)
-        self._encoder = _open(bundle, "token_encoder", ("padded",), precision, provider, options)
-        self._bilm = _open(bundle, "bilm", forms, precision, provider, options)
+        encoder = _find(bundle, "token_encoder", ("padded",), precision)
+        bilm = _find(bundle, "bilm", forms, precision)
+        self._encoder = _open(bundle, encoder, provider, options)
+        self._bilm = _open(bundle, bilm, provider, options)
         self._trims = provider == CPU and trimming_is_exact(self._encode, bundle.config)
 
     def encode_words(self, char_ids: NDArray[np.int32]) -> FloatArray:
@@ -178,21 +179,18 @@ def _has_distribution(name: str) -> bool:
     return True
 
 
-def _open(
-    bundle: Bundle,
-    part: str,
-    forms: Sequence[str],
-    precision: str,
-    provider: str,
-    options: BackendOptions,
-) -> _Session:
+def _find(bundle: Bundle, part: str, forms: Sequence[str], precision: str) -> Graph:
     graph = bundle.graph(part, precision, forms=forms)
     if graph is None:
-        raise BundleError(
+        raise BackendUnavailableError(
             f"{bundle.path} holds no {part} graph of precision {precision} and form"
             f" {' or '.join(forms)}",
             hint="export the checkpoint anew",
         )
+    return graph
+
+
+def _open(bundle: Bundle, graph: Graph, provider: str, options: BackendOptions) -> _Session:
     session = _create_session(bundle.path / graph.file, provider, options)
     if (found := session.get_providers()[0]) != provider:
         raise BackendUnavailableError(
