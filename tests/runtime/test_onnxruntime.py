@@ -121,7 +121,7 @@ def test_a_precision_that_the_bundle_lacks_is_named(bundle):
 
 
 def test_a_form_that_the_bundle_lacks_is_named(bundle):
-    with pytest.raises(BackendUnavailableError, match="no bilm graph .* packed or padded; export"):
+    with pytest.raises(BackendUnavailableError, match=r"no bilm graph .* packed or padded; export"):
         ort.open_cpu(lacking(bundle, "bilm"), "auto", OPTIONS)
 
 
