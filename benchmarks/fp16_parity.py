@@ -1,0 +1,125 @@
+"""How far FP16 graphs are from the FP32 reference: a model a row, by the check that `export` runs.
+
+    python benchmarks/fp16_parity.py --hdf5 FIXTURES/bilm-tf/model --hdf5 FIXTURES/allennlp
+        --options OPTIONS.json -o benchmarks/results/fp16-parity.json
+
+The shipped model and the random one whose clips bind are always among them. The graphs run on the
+CPU, rounded as a GPU rounds them (`elmo_export.roundings`); no engine is run. Prints the table in
+Markdown: the largest absolute error in each output, and the least cosine of any vector.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from elmo_deploy.benchmarking.machine import describe_machine
+from elmo_deploy.importers.bilm_hdf5 import import_hdf5
+from elmo_deploy.model import Elmo
+from elmo_deploy.model.reference import reference
+from elmo_export import Checkpoint, export_bundle
+from elmo_export.cases import text_case
+from elmo_export.parity import COMPANY, TOLERANCES
+from elmo_runtime.config import ElmoConfig
+from elmo_runtime.files import atomic_file
+
+ROOT = Path(__file__).parents[1]
+SHOWN = ("word_emb", "lstm_outputs1", "lstm_outputs2", "elmo", "default")
+Row = Mapping[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
+    torch.manual_seed(0)
+    found = {}
+    for name, checkpoint in models(options):
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        found[name] = compare(checkpoint)
+    with atomic_file(options.output) as scratch:
+        tolerance = vars(TOLERANCES["fp16"])
+        report = {"machine": describe_machine(), "tolerance": tolerance, "models": found}
+        scratch.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    print(table(found))
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument(
+        "--hdf5", type=Path, action="append", default=[], help="a folder of published weights"
+    )
+    parser.add_argument(
+        "--options", type=Path, action="append", default=[], help="a size, for random weights"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    return parser.parse_args(arguments)
+
+
+def models(options: argparse.Namespace) -> Iterator[tuple[str, Checkpoint]]:
+    """Yield each model with the name of its row."""
+    for folder in options.hdf5:
+        name = " ".join(
+            part for part in folder.parts[-2:] if part not in ("model", "elmo-fixtures")
+        )
+        yield f"{name} fixture", import_hdf5(folder / "options.json", folder / "lm_weights.hdf5")
+    yield "models/novels, trained", Checkpoint.read(ROOT / "models" / "novels")
+    yield "random, clips bind", clips_that_bind()
+    for file in options.options:
+        config = ElmoConfig.from_options(json.loads(file.read_text("utf-8")))
+        size = f"{config.lstm_dim}/{config.projection_dim}"
+        yield f"random, published size {size}", Elmo(config).to_checkpoint()
+
+
+def clips_that_bind() -> Checkpoint:
+    """The model of the tests in which both clips bind often."""
+    sys.path.append(str(ROOT / "tests"))
+    from random_models import clipped_checkpoint
+
+    return clipped_checkpoint()
+
+
+def compare(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Export in FP16; the parity table of the bundle, and how often the clips bind in English.
+
+    Raises VerificationError, as `export` does, where the graph is beyond tolerance.
+    """
+    config, run = checkpoint.config, reference(checkpoint)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "bundle"
+        bundle = export_bundle(checkpoint, folder, reference=run, precisions=("fp16",))
+    final = run(**text_case(config).inputs)
+    return {
+        "lstm_dim": config.lstm_dim,
+        "projection_dim": config.projection_dim,
+        "share_of_final_cells_clipped": share_clipped(final["final_c"], config.cell_clip),
+        "share_of_final_projections_clipped": share_clipped(final["final_h"], config.proj_clip),
+        "notes": dict(bundle.manifest.notes),
+        "parity": [dict(row) for row in bundle.manifest.parity],
+    }
+
+
+def share_clipped(values: np.ndarray, clip: float | None) -> float:
+    return round(float((np.abs(values) >= (clip or np.inf)).mean()), 4)
+
+
+def table(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Markdown, a model a row."""
+    head = ("model", *(f"`{name}`" for name in SHOWN), "least cosine")
+    lines = [head, ["---"] * len(head)]
+    for name, model in found.items():
+        rows = {row["output"]: row for row in model["parity"] if row["output"] != COMPANY}
+        least = min(rows.values(), key=lambda row: row["min_cosine"])
+        errors = [f"{rows[output]['max_abs_error']:.1e}" for output in SHOWN]
+        lines.append([name, *errors, f"{least['min_cosine']:.7f}, `{least['output']}`"])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()
