@@ -199,9 +199,9 @@ class Embedder:
     ) -> Embeddings:
         """Texts or lists of tokens -> their vectors, in the same order.
 
-        mix_weights (layers + 1, before the softmax) and gamma make the layer mix of `elmo` and
-        `default`; `mixes={"ner": (weights, gamma), ...}` gives several in one pass. `state` is
-        where row b starts, and `out.state` where it ended. Raises InputError.
+        mix_weights (layers + 1, before the softmax) and gamma (within 1e6 of 0) make the layer mix
+        of `elmo` and `default`; `mixes={"ner": (weights, gamma), ...}` gives several in one pass.
+        `state` is where row b starts, and `out.state` where it ended. Raises InputError.
         """
         mix = Mixes.of(self._config, mix_weights=mix_weights, gamma=gamma, mixes=mixes)
         request = Request.of(self._config, outputs=outputs, mixes=mix, dtype=dtype)

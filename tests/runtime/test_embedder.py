@@ -19,6 +19,7 @@ from elmo_runtime.errors import (
     VerificationError,
 )
 from elmo_runtime.outputs import output_names
+from elmo_runtime.request import LARGEST_GAMMA
 from elmo_runtime.self_check import OUTPUTS
 from elmo_runtime.state import State, read_warm
 from tolerances import BUNDLE_FLOAT32
@@ -77,6 +78,15 @@ def test_a_task_brings_its_own_mix(embedder, expected):
     wanted = expected(TOKENS, weights=(0, 1, -2), gamma=0.5)
     assert_near(out.padded("elmo"), wanted["elmo"][0])
     assert_near(out["default"], wanted["default"][0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_the_largest_numbers_that_a_mix_takes_give_finite_vectors(embedder, dtype):
+    """A gamma of 3e38 was taken and gave infinite vectors."""
+    extreme = {"mix_weights": [3e38, 0, -3e38], "gamma": -LARGEST_GAMMA}
+    out = embedder.embed(TEXTS, outputs=["elmo", "default"], dtype=dtype, **extreme)
+    assert np.isfinite(out.padded("elmo")).all() and np.isfinite(out["default"]).all()
+    assert np.abs(out["default"]).max() > 60_000  # the control: it does reach far
 
 
 def test_several_tasks_share_one_pass(spy_on, embedder):

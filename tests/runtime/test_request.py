@@ -74,6 +74,8 @@ def test_a_name_given_twice_counts_once():
         ({"mixes": {"ner": ([0] * 4, 1.0)}, "mix_weights": [0] * 4}, "beside mix_weights"),
         ({"mixes": {"ner": ([0] * 4, 1.0)}, "gamma": 2.0}, "beside mix_weights or gamma"),
         ({"gamma": 1e300}, "gamma is 1e"),
+        ({"gamma": -3e38}, r"gamma is -3e\+38, must be within 1e\+06 of 0"),
+        ({"mixes": {"ner": ([0] * 4, 1.1e6)}}, r"gamma ner is 1100000\.0"),
     ],
 )
 def test_a_wish_that_has_no_meaning_is_named(wish, named):
