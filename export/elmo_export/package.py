@@ -20,7 +20,7 @@ from elmo_export.interface import describe_graph
 from elmo_export.model_card import model_card
 from elmo_export.parity import TOLERANCES, ParityRow, Reference, References, as_text, compare
 from elmo_export.precision import Fp32
-from elmo_export.sessions import GraphRunner
+from elmo_export.sessions import GraphRunner, load_onnxruntime
 from elmo_runtime.bundle import MANIFEST_DIGEST, Bundle, Graph, Manifest, write_manifest
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import InputError, VerificationError
@@ -52,8 +52,10 @@ def export_bundle(
     `reference` computes the outputs of the `joined` graph from its inputs, all by name, as
     `elmo_deploy.model.reference.reference(checkpoint)` does. `warm_sentences` (tokens) give the
     warm state; by default some of our own. Raises VerificationError with the parity table,
-    InputError where something else than a bundle stands.
+    InputError where something else than a bundle stands, BackendUnavailableError without ONNX
+    Runtime.
     """
+    load_onnxruntime()  # now, not after the minutes that the graphs take
     report = on_progress or (lambda what, share: None)
     wanted = list(_wanted(precisions, forms, joined))
     path = Path(path).absolute()  # the current folder may be the one that is replaced
@@ -202,6 +204,5 @@ def _left_out(config: ElmoConfig) -> dict[str, str]:
 
 
 def _versions() -> dict[str, str]:
-    return {
-        package: version(package) for package in ("elmo-deploy", "onnx", "onnxruntime", "numpy")
-    }
+    versions = {package: version(package) for package in ("elmo-deploy", "onnx", "numpy")}
+    return versions | {"onnxruntime": load_onnxruntime().__version__}  # of either distribution

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -57,16 +59,21 @@ def _distinct_words(char_ids: Array, lengths: Array) -> tuple[Array, Array]:
     return np.ascontiguousarray(words), index
 
 
-def open_session(model: str | bytes) -> Any:
-    """An InferenceSession on the CPU of a file or of a serialized model."""
+def load_onnxruntime() -> ModuleType:
+    """The library. Raises BackendUnavailableError naming the extras if it is missing."""
     refuse_telemetry()
     try:
-        import onnxruntime
+        return importlib.import_module("onnxruntime")
     except ImportError as error:
         raise BackendUnavailableError(
-            "a bundle is verified with ONNX Runtime, which is not installed",
-            hint="pip install 'elmo-deploy[cpu]'",
+            f"a bundle is verified with ONNX Runtime, which cannot be imported: {error}",
+            hint='pip install "elmo-deploy[cpu,export]", or "elmo-deploy[gpu,export]" with a GPU',
         ) from error
+
+
+def open_session(model: str | bytes) -> Any:
+    """An InferenceSession on the CPU of a file or of a serialized model."""
+    onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # its advice on graphs would break the progress lines
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -1,6 +1,7 @@
 """A checkpoint becomes a bundle that was compared with the reference, and stays comparable."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -19,6 +20,16 @@ def test_export_prints_the_parity_table_and_what_it_cost(run, model, bundle, tmp
     assert {graph.part for graph in graphs} == {"token_encoder", "bilm", "joined"}
     warm = "state/warm.safetensors"
     assert (other / warm).read_bytes() != (bundle / warm).read_bytes()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_without_onnxruntime_export_names_the_extras(run, model, tmp_path, monkeypatch, precision):
+    """The extra `export` does not bring it, for [cpu] and [gpu] exclude each other."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    answer = run("export", model, "-o", tmp_path / "bundle", "--precision", precision)
+    assert answer.code == 4 and not (tmp_path / "bundle").exists()
+    what, hint = answer.stderr.splitlines()
+    assert "verified with ONNX Runtime" in what and "elmo-deploy[cpu,export]" in hint
 
 
 def test_an_unknown_precision_is_a_usage_error(run, model, tmp_path):
