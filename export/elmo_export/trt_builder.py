@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from elmo_export.precision import FP16_MAX
 from elmo_runtime.backends.trt_library import Library, Message, first_error, without_noise
 from elmo_runtime.engines import HALF_SUFFIX
 from elmo_runtime.errors import BackendUnavailableError, EngineError, InputError
@@ -117,9 +118,12 @@ def _parse(
 
 def _add_half_outputs(library: Library, network: Any, names: Sequence[str]) -> None:
     """Give some outputs a second time in float16, so that half the bytes cross the PCIe bus."""
+    clip = library.module.ActivationType.CLIP
     outputs = {network.get_output(index).name: index for index in range(network.num_outputs)}
     for name in names:
-        cast = network.add_cast(network.get_output(outputs[name]), library.module.DataType.HALF)
+        held = network.add_activation(network.get_output(outputs[name]), clip)
+        held.alpha, held.beta = -FP16_MAX, FP16_MAX  # at the end of the range, not beyond it
+        cast = network.add_cast(held.get_output(0), library.module.DataType.HALF)
         half = cast.get_output(0)
         half.name = name + HALF_SUFFIX
         network.mark_output(half)

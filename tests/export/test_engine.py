@@ -13,7 +13,9 @@ import onnx
 import pytest
 
 from elmo_deploy.importers.bilm_hdf5 import import_hdf5
+from elmo_export import trt_builder
 from elmo_export.engine import build_engine, plan_rows
+from elmo_export.engine_target import choose_library
 from elmo_export.profiles import BUCKETS, LONGEST, TOKEN_BUDGET, default_profiles
 from elmo_runtime.backends.trt_engine import open_engine
 from elmo_runtime.bundle import Bundle
@@ -96,11 +98,26 @@ def test_the_weights_are_stored_once_and_in_fp16(report, graphs, name, part):
     assert stored <= layers_of(report, name)["weight_bytes"] < 1.5 * stored
 
 
+def test_a_float16_output_ends_where_float16_ends(graphs):
+    """It was cast as it was, so that a gamma of 1e5 gave infinite vectors."""
+    library = choose_library("tensorrt-rtx", "8.6")
+    graph = (graphs / "graphs" / "bilm.padded.fp16.onnx").read_bytes()
+    with library.messages.heard() as messages:
+        builder = trt_builder._builder(library, messages)
+        network = trt_builder._parse(library, builder, graph, "bilm", messages)
+        trt_builder._add_half_outputs(library, network, ["elmo", "default"])
+    added = [network.get_layer(network.num_layers - back) for back in (4, 3, 2, 1)]
+    assert [layer.type for layer in added] == [rtx.LayerType.ACTIVATION, rtx.LayerType.CAST] * 2
+    assert [layer.get_input(0).name for layer in added[::2]] == ["elmo", "default"]
+    for held, cast in (added[:2], added[2:]):
+        assert cast.get_input(0).name == held.get_output(0).name
+
+
 def test_building_again_gives_the_same_engine(report, graphs, tmp_path):
     """The same bytes where there is one input and one output.
 
-    TensorRT-RTX 1.7 orders the tensors of a plan by their addresses in the builder's memory, so
-    that of a plan with more of them only size and layers agree.
+    TensorRT-RTX 1.7 orders the tensors of a plan with more of them by their addresses in the
+    builder's memory, so that of those only size and layers agree. docs/gpu.md says what was tried.
     """
     fresh = shutil.copytree(graphs, tmp_path / "b", ignore=shutil.ignore_patterns("engines"))
     again = build_engine(fresh, compute_capability="sm86", length=LENGTHS)
