@@ -37,7 +37,6 @@ promises-long: .venv/ready-test
 	ELMO_PROMISES=long $(BIN)/python -m pytest tests/promises -o junit_family=xunit1 --junitxml=out/promises-long.xml
 
 fuzz: .venv/ready-test
-	$(BIN)/python -m pip install --quiet atheris
 	$(BIN)/python fuzz/fuzz_bundle.py -max_total_time=$(SECONDS)
 	$(BIN)/python fuzz/fuzz_text.py -max_total_time=$(SECONDS)
 
