@@ -97,6 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--treebank", type=Path, required=True, help="folder of en_ewt-ud-*.gz")
+    parser.add_argument("--precision", nargs="*", default=[], help="others to probe beside FP32")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
     treebank = {
@@ -117,6 +118,9 @@ def main() -> None:
             "neighbours": {word: neighbours(trained, word, AMBIGUOUS[word]) for word in AMBIGUOUS},
         }
         config = trained.config
+    for precision in arguments.precision:
+        with Embedder.load(arguments.bundle, precision=precision) as lower:
+            result[f"trained, {precision}"] = probe_all(lower, treebank, tagset)
     with (
         tempfile.TemporaryDirectory() as folder,
         random_embedder(config, Path(folder)) as untrained,
