@@ -24,7 +24,6 @@ LARGE = 10  # beyond it an error is judged by a tenth of the value's size: a cel
 CHAOS_MARGIN = 16  # a graph rounds at every step, a nudge comes once
 SHORT = 2  # tokens; chaos has had no time to grow there, so it excuses little
 SHORT_SLACK = 10  # times the tolerance
-ALWAYS_CALM = 2  # tokens: nothing grows beyond the tolerance in four steps, so nothing excuses it
 
 
 @dataclass(frozen=True, kw_only=True)
