@@ -13,6 +13,7 @@ PYTHON ?= $(shell for python in $(candidates); do \
 BIN := .venv/bin
 
 SECONDS ?= 60
+operators := $(wildcard runtime/elmo_runtime/operators/*.cpp runtime/elmo_runtime/operators/*.h)
 
 .PHONY: demo test lint promises promises-long fuzz clean
 demo: .venv/ready-demo
@@ -43,7 +44,7 @@ fuzz: .venv/ready-test
 clean:
 	rm -rf .venv out
 
-.venv/ready-%: pyproject.toml constraints.txt
+.venv/ready-%: pyproject.toml constraints.txt hatch_build.py $(operators)
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer among: $(candidates)"; exit 1; }
 	@echo "setting up .venv with the packages of elmo-deploy[$*]: a few minutes, once"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -52,6 +52,7 @@ class Environment:
     packages: dict[str, str | None]
     driver: Finding
     backends: tuple[Finding, ...]
+    operators: Finding
     traps: tuple[Finding, ...]
 
     @property
@@ -73,6 +74,7 @@ def examine() -> Environment:
             try_onnxruntime("onnxruntime-cuda", "CUDAExecutionProvider", extra="gpu"),
             try_onnxruntime("onnxruntime-cpu", "CPUExecutionProvider", extra="cpu"),
         ),
+        operators=try_operators(),
         traps=tuple(find_traps(packages)),
     )
 
@@ -107,6 +109,21 @@ def try_onnxruntime(subject: str, provider: str, *, extra: str) -> Finding:
         return f"onnxruntime {onnxruntime.__version__}"
 
     return _attempt(subject, attempt, hint=install)
+
+
+def try_operators() -> Finding:
+    """The compiled operators for the CPU; without them the same graphs run on stock operators."""
+
+    def attempt() -> str:
+        from elmo_runtime.backends.onnxruntime import import_onnxruntime
+        from elmo_runtime.operators import register_operators
+
+        if reason := register_operators(import_onnxruntime().SessionOptions()):
+            raise RuntimeError(reason)
+        return "a biLM layer in one call on the CPU"
+
+    hint = "install g++ and elmo-deploy anew for a faster CPU backend; all works without"
+    return _attempt("operators", attempt, hint=hint)
 
 
 def try_tensorrt(module: str, driver: Finding) -> Finding:

@@ -18,9 +18,10 @@ from elmo_export.choice import choose_format
 from elmo_export.graph import build_bilm, build_joined, build_token_encoder
 from elmo_export.interface import describe_graph
 from elmo_export.model_card import model_card
+from elmo_export.panels import fits_panels
 from elmo_export.parity import TOLERANCES, ParityRow, Reference, References, as_text, compare
 from elmo_export.precision import Fp32
-from elmo_export.sessions import GraphRunner, load_onnxruntime
+from elmo_export.sessions import GraphRunner, load_onnxruntime, operators_are_usable
 from elmo_runtime.bundle import MANIFEST_DIGEST, Bundle, Graph, Manifest, write_manifest
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import InputError, VerificationError
@@ -74,7 +75,7 @@ def export_bundle(
         _write_warm_state(folder, checkpoint, reference, warm_sentences or own_sentences())
         _write_samples(folder, checkpoint, reference)
         references = References(reference, parity_cases(checkpoint.config))
-        rows = _verify(folder, graphs, references, report)
+        rows = _verify(folder, checkpoint.config, graphs, references, report)
         manifest = Manifest(
             config=checkpoint.config,
             graphs=tuple(graphs),
@@ -98,7 +99,7 @@ def verify_bundle(
     bundle = Bundle.open(Path(path))
     references = References(reference, parity_cases(bundle.config))
     report = on_progress or (lambda what, share: None)
-    return tuple(_verify(bundle.path, bundle.manifest.graphs, references, report))
+    return tuple(_verify(bundle.path, bundle.config, bundle.manifest.graphs, references, report))
 
 
 def _wanted(
@@ -165,7 +166,11 @@ def _write_samples(folder: Path, checkpoint: Checkpoint, reference: Reference) -
 
 
 def _verify(
-    folder: Path, graphs: Sequence[Graph], references: References, report: Progress
+    folder: Path,
+    config: ElmoConfig,
+    graphs: Sequence[Graph],
+    references: References,
+    report: Progress,
 ) -> list[ParityRow]:
     """Raises VerificationError with the table."""
     rows: list[ParityRow] = []
@@ -173,19 +178,24 @@ def _verify(
     for number, group in enumerate(groups):
         last = group[-1]
         report(f"verify {last.part} {last.form} {last.precision}", 0.5 + 0.5 * number / len(groups))
-        rows += compare(
-            GraphRunner(folder, group),
-            references,
-            precision=last.precision,
-            graph=last.form if last.part == "bilm" else last.part,
-            tolerance=TOLERANCES[last.precision],
-        )
+        name = last.form if last.part == "bilm" else last.part
+        rows += _compare(GraphRunner(folder, group), references, last, name)
+        if last.form == "packed" and fits_panels(config) and operators_are_usable():
+            compiled = GraphRunner(folder, group, compiled_operators=True)
+            rows += _compare(compiled, references, last, f"{name} compiled")
     report("verified", 1.0)
     if failed := [row for row in rows if not row.passed]:
         raise VerificationError(
             f"{len(failed)} of {len(rows)} outputs are beyond tolerance\n{as_text(rows)}"
         )
     return rows
+
+
+def _compare(
+    runner: GraphRunner, references: References, graph: Graph, name: str
+) -> Sequence[ParityRow]:
+    tolerance = TOLERANCES[graph.precision]
+    return compare(runner, references, precision=graph.precision, graph=name, tolerance=tolerance)
 
 
 def _runnable(graphs: Sequence[Graph]) -> Iterator[tuple[Graph, ...]]:

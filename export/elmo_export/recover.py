@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from elmo_export.checkpoint import Checkpoint, expected_shapes
+from elmo_export.panels import SUFFIX, as_matrix
 from elmo_runtime.bundle import Bundle
 from elmo_runtime.errors import BundleError
 
@@ -28,10 +29,17 @@ def recover_checkpoint(bundle: Bundle) -> Checkpoint:
                 hint="name the checkpoint that it was exported from",
             )
         model = onnx.load(bundle.path / graph.file)
-        tensors |= {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+        tensors |= dict(map(_named_tensor, model.graph.initializer))
     shapes = expected_shapes(bundle.config)
     return Checkpoint(
         config=bundle.config,
         tensors={name: tensors[name].reshape(shape) for name, shape in shapes.items()},
         provenance=dict(bundle.manifest.provenance),
     )
+
+
+def _named_tensor(initializer: onnx.TensorProto) -> tuple[str, NDArray[np.float32]]:
+    array = numpy_helper.to_array(initializer)
+    if initializer.name.endswith(SUFFIX):
+        return initializer.name.removesuffix(SUFFIX), as_matrix(array)
+    return initializer.name, array

@@ -17,6 +17,7 @@ from elmo_runtime.backends.onnxruntime import refuse_telemetry
 from elmo_runtime.bundle import Graph
 from elmo_runtime.characters import BEGIN_SENTENCE, END_SENTENCE, mark_row
 from elmo_runtime.errors import BackendUnavailableError
+from elmo_runtime.operators import register_operators
 
 Array = NDArray[Any]
 
@@ -24,8 +25,12 @@ Array = NDArray[Any]
 class GraphRunner:
     """Runs char_ids and the rest through one graph, or through the two that divide its work."""
 
-    def __init__(self, folder: Path, graphs: Sequence[Graph]) -> None:
-        self._sessions = {graph.part: _open_graph(folder, graph) for graph in graphs}
+    def __init__(
+        self, folder: Path, graphs: Sequence[Graph], *, compiled_operators: bool = False
+    ) -> None:
+        self._sessions = {
+            graph.part: _open_graph(folder, graph, compiled_operators) for graph in graphs
+        }
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Inputs of the `joined` graph by name -> its outputs by name."""
@@ -37,10 +42,10 @@ class GraphRunner:
         return run_session(self._sessions["bilm"], {**rest, **vectors, "word_index": word_index})
 
 
-def _open_graph(folder: Path, graph: Graph) -> Any:
+def _open_graph(folder: Path, graph: Graph, compiled_operators: bool) -> Any:
     file = folder / graph.file
     if graph.precision != "fp16":
-        return open_session(str(file))
+        return open_session(str(file), compiled_operators=compiled_operators)
     return open_session(with_roundings(onnx.load(file)).SerializeToString())
 
 
@@ -71,11 +76,18 @@ def load_onnxruntime() -> ModuleType:
         ) from error
 
 
-def open_session(model: str | bytes) -> Any:
+def operators_are_usable() -> bool:
+    """Whether the compiled operators of the runtime are built and run on this processor."""
+    return register_operators(load_onnxruntime().SessionOptions()) is None
+
+
+def open_session(model: str | bytes, *, compiled_operators: bool = False) -> Any:
     """An InferenceSession on the CPU of a file or of a serialized model."""
     onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # its advice on graphs would break the progress lines
+    if compiled_operators:
+        register_operators(options)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

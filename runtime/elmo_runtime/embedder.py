@@ -93,6 +93,7 @@ class Embedder:
         state: str = "zero",
         threads: int | None = None,
         spinning: bool = True,
+        compiled_operators: bool = True,
         token_budget: int | None = None,
         max_sentence_tokens: int | None = None,
         cache_words: int = CACHE_WORDS,
@@ -110,20 +111,24 @@ class Embedder:
         BackendUnavailableError or VerificationError. precision: "auto" is fp32 on the CPU,
         and on a GPU fp16 if the bundle holds it. state: what the LSTMs start from: "zero", "warm"
         (stored in the bundle) or "carry" (row b continues row b of the last call). threads,
-        spinning: of the CPU. token_budget: most tokens of one batch, padding and sentence marks
-        counted, None what suits the backend; a longer sentence is computed in windows, which
-        gives the same vectors at twice the work, unless max_sentence_tokens refuses it.
-        max_running: calls that compute at once, each with a batch in memory; max_waiting more
-        wait for their turn, each at most `timeout` seconds, or else get BusyError; None is no
-        limit. trusted_engines: SHA-256 digests of engine.json files that were built elsewhere and
-        may be opened. Raises BundleError, VerificationError.
+        spinning: of the CPU. compiled_operators: False computes on the CPU by stock operators also
+        where ours are built; vectors differ in the seventh digit. token_budget: most tokens of one
+        batch, padding and sentence marks counted, None what suits the backend; a longer sentence is
+        computed in windows, which gives the same vectors at twice the work, unless
+        max_sentence_tokens refuses it. max_running: calls that compute at once, each with a batch
+        in memory; max_waiting more wait for their turn, each at most `timeout` seconds, or else get
+        BusyError; None is no limit. trusted_engines: SHA-256 digests of engine.json files that were
+        built elsewhere and may be opened. Raises BundleError, VerificationError.
         """
         if threads is not None:
             _check_count("threads", threads, least=1)
         limits = Limits(max_running=max_running, max_waiting=max_waiting, timeout=timeout)
         opened = Bundle.open(Path(bundle))
         options = BackendOptions(
-            threads=threads, spinning=spinning, trusted_engines=tuple(trusted_engines)
+            threads=threads,
+            spinning=spinning,
+            compiled_operators=compiled_operators,
+            trusted_engines=tuple(trusted_engines),
         )
 
         def check(candidate: Backend) -> None:

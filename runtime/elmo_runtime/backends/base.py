@@ -21,6 +21,7 @@ class BackendOptions:
 
     threads: int | None = None  # None: one a core
     spinning: bool = True  # threads wait actively: faster, but a core is busy while they wait
+    compiled_operators: bool = True  # of elmo_runtime/operators, where they are built
     trusted_engines: tuple[str, ...] = ()  # digests of engines from elsewhere that may be opened
 
 

@@ -33,6 +33,7 @@ from elmo_runtime.errors import (
     BundleVersionError,
     DeviceMemoryError,
 )
+from elmo_runtime.operators import register_operators
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 CPU_FORMS, CUDA_FORMS = ("packed", "padded"), ("padded",)
@@ -208,6 +209,8 @@ def _create_session(path: Path, provider: str, options: BackendOptions) -> Any:
     settings.log_severity_level = 3  # errors: the warnings are about graph clean-ups
     settings.intra_op_num_threads = options.threads or 0
     settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spinning)))
+    if provider == CPU and options.compiled_operators:
+        register_operators(settings)
     if provider == CUDA:
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     provider_options = [_CUDA_OPTIONS if provider == CUDA else {}]
