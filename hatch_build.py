@@ -15,7 +15,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FOLDER = Path("runtime/elmo_runtime/operators")
 FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fvisibility=hidden")
-TARGET = ("-mavx2", "-mfma", "-mf16c")  # the library asks the processor before it uses them
+TARGET = ("-mavx2", "-mfma")  # the library asks the processor before it uses them
 
 
 class OperatorsHook(BuildHookInterface):

@@ -25,7 +25,16 @@ from elmo_deploy.model.reference import reference
 from elmo_export import export_bundle
 from elmo_runtime import ElmoConfig
 
-SYSTEMS = ("torch-lstm", "torch-eager", "cpu-padded", "cpu-packed", "cpu-packed-cached", "cpu-int8")
+SYSTEMS = (
+    "torch-lstm",
+    "torch-eager",
+    "cpu-padded",
+    "cpu-packed-stock",
+    "cpu-packed",
+    "cpu-packed-cached",
+    "cpu-int8-stock",
+    "cpu-int8",
+)
 
 
 def main() -> None:

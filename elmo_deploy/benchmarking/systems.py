@@ -111,7 +111,12 @@ def _open_substitute(subject: Subject) -> Runner:
 
 
 def _embedder(
-    backend: str, precision: str, *, form: str | None = None, cache_words: int = 0
+    backend: str,
+    precision: str,
+    *,
+    form: str | None = None,
+    cache_words: int = 0,
+    compiled: bool = True,
 ) -> Callable[[Subject], Runner]:
     """How an Embedder is opened; form: with graphs of the biLM in this form only.
 
@@ -123,7 +128,7 @@ def _embedder(
         bundle = Bundle.open(subject.bundle)
         if form is not None:
             bundle = _only(bundle, form)
-        options = BackendOptions(threads=subject.threads)
+        options = BackendOptions(threads=subject.threads, compiled_operators=compiled)
         opened = open_backend(bundle, backend=backend, precision=precision, options=options)
         return EmbedderRunner(bundle, opened, cache_words=cache_words)
 
@@ -166,6 +171,17 @@ SYSTEMS: Mapping[str, System] = {
             name="cpu-int8",
             label="ONNX Runtime CPU, packed, int8",
             open=_embedder("onnxruntime-cpu", "int8"),
+            exact=False,
+        ),
+        System(
+            name="cpu-packed-stock",
+            label="ONNX Runtime CPU, packed, stock operators",
+            open=_embedder("onnxruntime-cpu", "fp32", form="packed", compiled=False),
+        ),
+        System(
+            name="cpu-int8-stock",
+            label="ONNX Runtime CPU, packed, int8, stock operators",
+            open=_embedder("onnxruntime-cpu", "int8", compiled=False),
             exact=False,
         ),
         System(

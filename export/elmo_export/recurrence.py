@@ -23,7 +23,6 @@ from elmo_export.panels import SUFFIX, fits_panels, in_panels, write_as_matrix
 DIRECTIONS = (0, 1)
 OPERATORS = {  # by the types of the recurrent and of the projection weights
     ("float32", "float32"): "PackedLstmpFp32",
-    ("float16", "float16"): "PackedLstmpFp16",
     ("int8", "int8"): "PackedLstmpInt8",
     ("int8", "float32"): "PackedLstmpInt8Fp32",
 }

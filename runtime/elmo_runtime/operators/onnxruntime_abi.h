@@ -16,7 +16,7 @@ struct KernelContext;
 struct Value;
 struct TensorInfo;
 
-enum ElementType : int32_t { kFloat32 = 1, kInt8 = 3, kInt64 = 7, kFloat16 = 10 };
+enum ElementType : int32_t { kFloat32 = 1, kInt8 = 3, kInt64 = 7 };
 enum ErrorCode : int32_t { kFail = 1, kInvalidArgument = 2, kNotImplemented = 9 };
 constexpr int kRequired = 0;       // OrtCustomOpInputOutputCharacteristic
 constexpr int kDefaultMemory = 0;  // OrtMemType

@@ -1,7 +1,7 @@
 // ONNX Runtime operators: one layer of a bidirectional LSTM with projection over packed rows.
 //
-// The stock form of the same node is a function in the graph (export/elmo_export/packed.py), which
-// ONNX Runtime takes where this library is not registered. Inputs, for directions 0 and 1:
+// The stock form of the same node is a function in the graph, which ONNX Runtime takes where this
+// library is not registered (export/elmo_export/recurrence.py). Inputs, for directions 0 and 1:
 //   products (words, 4C) x 2   x Wx + b of each distinct input, gates in the order i, g, f, o
 //   rows     (N,) x 2          which of them each packed row is
 //   counts   (M,)              rows of each step, falling
@@ -231,8 +231,7 @@ class Kernel {
 
 template <class Format>
 constexpr ort::ElementType element_type() {
-  return Format::kScaled ? ort::kInt8 : sizeof(typename Format::Stored) == 2 ? ort::kFloat16
-                                                                             : ort::kFloat32;
+  return Format::kScaled ? ort::kInt8 : ort::kFloat32;
 }
 
 // The description of an operator and its callbacks.
@@ -289,16 +288,13 @@ extern "C" __attribute__((visibility("default"))) ort::Status* RegisterCustomOps
     ort::SessionOptions* options, const ort::ApiBase* base) {
   using namespace lstmp;
   const ort::Api* api = base->get_api(ort::kApiVersion);
-  if (!api) return nullptr;
+  if (!api) return nullptr;  // older than 1.17: it goes on with the functions
   __builtin_cpu_init();
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
-      !__builtin_cpu_supports("f16c"))
-    return ort::create_status(*api, ort::kNotImplemented,
-                              "this processor lacks AVX2, FMA or F16C");
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
+    return ort::create_status(*api, ort::kNotImplemented, "this processor lacks AVX2 or FMA");
   using ort::CustomOp;
   static const CustomOp operators[] = {
       describe<Float32, Float32>([](const CustomOp*) { return "PackedLstmpFp32"; }),
-      describe<Float16, Float16>([](const CustomOp*) { return "PackedLstmpFp16"; }),
       describe<Int8, Int8>([](const CustomOp*) { return "PackedLstmpInt8"; }),
       describe<Int8, Float32>([](const CustomOp*) { return "PackedLstmpInt8Fp32"; }),
   };

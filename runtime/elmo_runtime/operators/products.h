@@ -33,15 +33,6 @@ struct Float32 {
   static void store(Activation* to, __m256 x) { _mm256_storeu_ps(to, x); }
 };
 
-// Stored in half the bytes, computed as FP32.
-struct Float16 : Float32 {
-  using Stored = uint16_t;
-
-  static __m256 load(const Stored* weights) {
-    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(weights)));
-  }
-};
-
 // Weights of eight bits, activations of up to sixteen, sums of 32 bits that cannot overflow.
 struct Int8 {
   using Stored = int8_t;
