@@ -113,17 +113,19 @@ def try_onnxruntime(subject: str, provider: str, *, extra: str) -> Finding:
 
 def try_operators() -> Finding:
     """The compiled operators for the CPU; without them the same graphs run on stock operators."""
+    from elmo_runtime.backends.onnxruntime import import_onnxruntime
+    from elmo_runtime.errors import BackendUnavailableError
+    from elmo_runtime.operators import register_operators
 
-    def attempt() -> str:
-        from elmo_runtime.backends.onnxruntime import import_onnxruntime
-        from elmo_runtime.operators import register_operators
-
-        if reason := register_operators(import_onnxruntime().SessionOptions()):
-            raise RuntimeError(reason)
-        return "a biLM layer in one call on the CPU"
-
-    hint = "install g++ and elmo-deploy anew for a faster CPU backend; all works without"
-    return _attempt("operators", attempt, hint=hint)
+    try:
+        reason = register_operators(import_onnxruntime().SessionOptions())
+    except BackendUnavailableError as error:
+        reason = error.what
+    if reason is None:
+        detail = "a biLM layer in one call on the CPU"
+        return Finding(subject="CPU operators", ok=True, detail=detail)
+    hint = "optional: install g++, then elmo-deploy anew, for a faster CPU backend"
+    return Finding(subject="CPU operators", ok=False, detail=reason, hint=hint)
 
 
 def try_tensorrt(module: str, driver: Finding) -> Finding:

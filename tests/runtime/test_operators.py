@@ -167,6 +167,17 @@ def test_a_graph_that_would_read_beyond_its_inputs_is_refused(rows, counts, mess
 
 
 @needs_operators
+def test_a_state_without_size_is_refused():
+    """The int8 step was divided by the size, and 0 would have ended the process."""
+    model = hostile_model([0, 1, 2], [2, 1])
+    for tensor in model.graph.initializer:
+        if tensor.name in ("h0", "h1"):
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.zeros((2, 0), np.float32), tensor.name))
+    with pytest.raises(Exception, match="sizes must be multiples"):
+        open_graph(model).run(None, {})
+
+
+@needs_operators
 def test_the_same_node_with_fitting_inputs_runs():
     y = open_graph(hostile_model([0, 1, 2], [2, 1])).run(None, {})[0]
     assert y.shape == (3, 16)
@@ -205,12 +216,14 @@ def test_the_embedder_takes_it_unless_told_otherwise(wide_bundle):
     assert vectors[True].tobytes() != vectors[False].tobytes()
 
 
-def test_without_the_library_the_stock_graph_computes(wide_bundle, monkeypatch, tmp_path):
+def test_without_the_library_the_stock_graph_computes(wide_bundle, monkeypatch, tmp_path, caplog):
     with Embedder.load(wide_bundle[1], compiled_operators=False) as elmo:
         expected = elmo.embed(["a b c"])["elmo"][0]
     monkeypatch.setattr(operators, "LIBRARY", tmp_path / "missing.so")
+    caplog.set_level("INFO", "elmo_runtime.backends.onnxruntime")
     with Embedder.load(wide_bundle[1]) as elmo:
         assert elmo.embed(["a b c"])["elmo"][0].tobytes() == expected.tobytes()
+    assert "runs on stock operators: the compiled ones are not built" in caplog.text
 
 
 def test_a_checkpoint_comes_back_from_panels_bit_for_bit(wide_bundle):

@@ -7,6 +7,7 @@ import ctypes
 import importlib
 import importlib.metadata
 import io
+import logging
 import os
 import re
 import weakref
@@ -35,6 +36,7 @@ from elmo_runtime.errors import (
 )
 from elmo_runtime.operators import register_operators
 
+_LOGGER = logging.getLogger(__name__)
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 CPU_FORMS, CUDA_FORMS = ("packed", "padded"), ("padded",)
 # A convolution holds 180 kB a word at full size, so words are encoded a bounded number at a time.
@@ -209,8 +211,8 @@ def _create_session(path: Path, provider: str, options: BackendOptions) -> Any:
     settings.log_severity_level = 3  # errors: the warnings are about graph clean-ups
     settings.intra_op_num_threads = options.threads or 0
     settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spinning)))
-    if provider == CPU and options.compiled_operators:
-        register_operators(settings)
+    if provider == CPU and options.compiled_operators and (reason := register_operators(settings)):
+        _LOGGER.info("%s runs on stock operators: the compiled ones are %s", path.name, reason)
     if provider == CUDA:
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     provider_options = [_CUDA_OPTIONS if provider == CUDA else {}]

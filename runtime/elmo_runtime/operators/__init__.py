@@ -16,7 +16,7 @@ LIBRARY = Path(__file__).with_name("libpacked_lstmp.so")
 def register_operators(settings: Any) -> str | None:
     """Give the operators to onnxruntime's SessionOptions; the reason if they cannot be used."""
     if not LIBRARY.exists():
-        return "not built: no C++ compiler was found as elmo-deploy was installed"
+        return "not built when elmo-deploy was installed"
     try:
         settings.register_custom_ops_library(str(LIBRARY))
     except Exception as error:  # onnxruntime's classes have no base of their own

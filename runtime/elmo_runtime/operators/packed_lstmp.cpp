@@ -17,7 +17,7 @@
 namespace lstmp {
 namespace {
 
-// exp(x) - 1, exact to about a unit in the last place near 0 too. NaN stays NaN.
+// exp(x) - 1 without the cancellation near 0. NaN stays NaN.
 __m256 expm1(__m256 x) {
   x = _mm256_max_ps(_mm256_set1_ps(-87), _mm256_min_ps(_mm256_set1_ps(87), x));
   const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)),
@@ -152,7 +152,8 @@ class Kernel {
           in(d).template as<float>(),
           in(2 + d).template as<int64_t>(),
           {in(9 + d).data, Recurrent::kScaled ? in(13 + d).data : nullptr, h_size, h_range_},
-          {in(11 + d).data, Projection::kScaled ? in((Recurrent::kScaled ? 15 : 13) + d).data : nullptr, c_size, 1},
+          {in(11 + d).data,
+           Projection::kScaled ? in((Recurrent::kScaled ? 15 : 13) + d).data : nullptr, c_size, 1},
           ort::output(api_, context, d, n_rows, h_size).template as<float>(),
           ort::output(api_, context, 2 + d, batch, c_size).template as<float>(),
           {},
@@ -188,7 +189,8 @@ class Kernel {
   void check_sizes(const ort::KernelContext* context) const {
     const auto in = [&](size_t index) { return ort::input(api_, context, index); };
     const int64_t batch = in(5).shape[0], h_size = in(5).shape[1], c_size = in(7).shape[1];
-    require(h_size % kPanel == 0 && c_size % kPanel == 0, "sizes must be multiples of 16");
+    require(h_size > 0 && h_size % kPanel == 0 && c_size > 0 && c_size % kPanel == 0,
+            "sizes must be multiples of 16");
     for (size_t d = 0; d < 2; ++d) {
       require(in(d).shape[1] == 4 * c_size, "products must have four gates");
       require(in(2 + d).shape[0] == in(2).shape[0], "both directions must have the same rows");
