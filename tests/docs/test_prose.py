@@ -1,0 +1,78 @@
+"""The text of the repository uses the terms of docs/glossary.md and American spelling."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from prose import REPOSITORY, counts, findings, pattern, phrases, prose, prose_files
+
+LIMITS = Path(__file__).parent / "prose_limits.json"
+# Every file below these paths is free of the phrases. Add a path when its text is rewritten.
+CLEAN = (
+    ".github/",
+    "CODE_OF_CONDUCT.md",
+    "CONTRIBUTING.md",
+    "RELEASE.md",
+    "docs/architecture.md",
+    "docs/guides/",
+    "docs/index.md",
+    "docs/quickstart.md",
+    "docs/reference/",
+    "docs/stability.md",
+)
+
+
+def test_no_phrase_is_used_more_often_than_its_limit():
+    """The limits fall as the text is rewritten; a phrase without a limit must not occur."""
+    limits = json.loads(LIMITS.read_text("utf-8"))
+    found = findings(prose_files())
+    above = {phrase: n for phrase, n in counts(found).items() if n > limits.get(phrase, 0)}
+    places = "\n".join(str(finding) for finding in found if finding.phrase in above)
+    assert not above, f"{above} exceed {LIMITS.name}; use the terms of docs/glossary.md\n{places}"
+
+
+def test_rewritten_files_contain_no_replaced_phrase():
+    found = findings(name for name in prose_files() if name.startswith(CLEAN))
+    assert not found, "\n".join(map(str, found))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("page.md", "One\nexport it\nanew.\n", 3),
+        ("code.py", '"""One.\n\nExport it anew.\n"""\n', 3),
+        ("code.py", "\n# Export it anew.\n", 2),
+        ("code.py", '\nhint = "export the checkpoint anew"\n', 2),
+        ("tests/test_code.py", "\n\ndef test_a_bundle_is_exported_anew():\n    pass\n", 3),
+    ],
+)
+def test_a_replaced_phrase_is_found(name, text, line):
+    """Negative control: the rules see each kind of prose, and count its lines."""
+    rule = pattern("anew")
+    found = [
+        first + passage.count("\n", 0, match.start())
+        for first, passage in prose(name, text)
+        for match in rule.finditer(passage)
+    ]
+    assert found == [line]
+
+
+def test_code_in_markdown_is_not_prose():
+    text = "Use `anew` or [this](anew.md):\n```sh\nanew\n```\n"
+    assert not any("anew" in passage for _, passage in prose("page.md", text))
+
+
+def test_the_glossary_is_read_by_its_last_column():
+    table = "| Term | Do not write |\n| --- | --- |\n| `fp32` | |\n| fix | `cure*`, `mend` |\n"
+    assert phrases(table + "\n| `a` | `b` |\n") == ("cure*", "mend")
+    assert pattern("cure*").search("It cures them.") and not pattern("mend").search("mended")
+
+
+def test_the_spelling_is_american():
+    command = [sys.executable, "-m", "codespell_lib", "."]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, re.sub(r"(?m)^.*WARNING.*\n", "", done.stdout + done.stderr)
