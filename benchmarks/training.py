@@ -35,6 +35,7 @@ from elmo_deploy.training.journal import read_metrics
 from elmo_deploy.training.language_model import LanguageModel
 from elmo_deploy.training.learner import Learner
 from elmo_deploy.training.lexicon import Batch, Lexicon
+from elmo_deploy.training.loop import make_model
 from elmo_deploy.training.optimizer import clip_to_global_norm
 from elmo_deploy.training.shards import find_shards
 from elmo_deploy.training.softmax import (
@@ -43,7 +44,6 @@ from elmo_deploy.training.softmax import (
     draw_negatives,
     log_expected_count,
 )
-from elmo_deploy.training.train import make_model
 from elmo_export.checkpoint import Checkpoint
 
 # bilm-tf under TensorFlow 2.21 on two cores: 4,700 tokens/s where the product below ran at 253 to

@@ -37,7 +37,7 @@ def main() -> None:
     title("Embed our example sentences")
     text, embedded = OUT / "sentences.txt", OUT / "vectors.safetensors"
     text.write_text("".join(" ".join(e.tokens) + "\n" for e in examples), "utf-8")
-    elmo_deploy("embed", bundle, text, "-o", embedded, "--output", "elmo")
+    elmo_deploy("embed", bundle, text, "-o", embedded, "--outputs", "elmo")
 
     title("Which sentences use a word alike?")
     vectors = vectors_of_words(examples, embedded)

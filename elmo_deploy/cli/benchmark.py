@@ -19,36 +19,56 @@ def benchmark(
     bundles: Annotated[list[Path], typer.Argument(help="One bundle or more.")],
     system: Annotated[
         list[str] | None,
-        typer.Option(help="What to measure; may be repeated. [default: everything that runs here]"),
+        typer.Option(
+            help="What to measure; may be repeated.", show_default="everything that runs here"
+        ),
     ] = None,
     baseline: Annotated[
-        str | None, typer.Option(help="What the others are compared with. [default: the first]")
+        str | None,
+        typer.Option(help="The system to compare the others with.", show_default="the first"),
     ] = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="Weights for the torch entries; random ones take the same time."),
+        typer.Option(
+            help="Weights for the torch systems; random weights take the same time.",
+            show_default="random weights",
+        ),
     ] = None,
-    batch: Annotated[list[int] | None, typer.Option(help="[default: 1, 8, 32]")] = None,
-    length: Annotated[list[int] | None, typer.Option(help="[default: 8, 25]")] = None,
-    ragged: Annotated[int, typer.Option(help="Sentences of a ragged batch; 0: none.")] = 32,
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(help="Sentences per batch; may be repeated.", show_default="1, 8, 32"),
+    ] = None,
+    length: Annotated[
+        list[int] | None,
+        typer.Option(help="Tokens per sentence; may be repeated.", show_default="8, 25"),
+    ] = None,
+    ragged: Annotated[
+        int, typer.Option(help="Sentences in a batch of mixed lengths; 0 leaves it out.")
+    ] = 32,
     text: Annotated[
         Path | None,
-        typer.Option(help="Sentences, one a line, tokens between spaces; else drawn at random."),
+        typer.Option(
+            help="A text file to draw words and lengths from: one sentence per line.",
+            show_default="random words and lengths",
+        ),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads of a system.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads per system.")] = None,
     rounds: Annotated[
-        int, typer.Option(min=1, help="Turns of every system; six can tell a difference.")
+        int,
+        typer.Option(min=1, help="Rounds per system; at least 6 are needed for significance."),
     ] = 7,
-    seconds: Annotated[float, typer.Option(help="Least duration of a turn.")] = 0.25,
+    seconds: Annotated[
+        float, typer.Option(help="Minimum time per measurement, in seconds.")
+    ] = 0.25,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="A folder for benchmark.json, .csv and .html."),
+        typer.Option("--out", "-o", help="Directory for benchmark.json, .csv and .html."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Measure latency, throughput, memory and loading; systems take turns in one run.
+    """Measure latency, throughput, load time and memory of several systems in one run.
 
-    With six rounds or more, differences within the spread are called no difference.
+    Differences that are not significant are reported as "no difference".
     """
     from elmo_deploy.benchmarking.results import as_mapping
     from elmo_deploy.benchmarking.run import Settings

@@ -22,35 +22,44 @@ class Flavour(enum.StrEnum):
 
 def build_engine(
     bundle: Annotated[Path, typer.Argument(help="The bundle directory.")],
-    flavour: Annotated[Flavour, typer.Option(help="The library that compiles.")] = Flavour.AUTO,
-    precision: Annotated[str, typer.Option(help="The graphs to compile.")] = "fp16",
+    flavour: Annotated[Flavour, typer.Option(help="The compiler to use.")] = Flavour.AUTO,
+    precision: Annotated[str, typer.Option(help="Precision of the graphs to compile.")] = "fp16",
     batch: Annotated[
         list[str] | None,
-        typer.Option(metavar="MIN:OPT:MAX", help="Sentences a batch; once, or once a --length."),
+        typer.Option(
+            metavar="MIN:OPT:MAX",
+            help="Sentences per batch. Give it once, or once per --length.",
+            show_default="up to 8192 padded tokens per batch",
+        ),
     ] = None,
     length: Annotated[
         list[str] | None,
         typer.Option(
             metavar="MIN:OPT:MAX",
-            help="Padded tokens, both sentence marks counted; one number for an exact length."
-            " May be repeated. [default: buckets from 8 to 128, and one plan up to 2048]",
+            help="Padded tokens per sentence, both boundary tokens included; one number for an"
+            " exact length. May be repeated.",
+            show_default="buckets from 8 to 128, and one plan up to 2048",
         ),
     ] = None,
     compute_capability: Annotated[
-        str | None, typer.Option(metavar="N.N", help="The GPU generation. [default: this GPU's]")
+        str | None,
+        typer.Option(
+            metavar="N.N", help="Compute capability of the target GPU.", show_default="this GPU's"
+        ),
     ] = None,
     workspace: Annotated[
-        int | None, typer.Option(metavar="MIB", min=1, help="Scratch memory of a kernel.")
+        int | None, typer.Option(metavar="MIB", min=1, help="Maximum scratch memory per kernel.")
     ] = None,
     opt_level: Annotated[
-        int | None, typer.Option(min=0, max=5, help="How long the library searches.")
+        int | None,
+        typer.Option(min=0, max=5, help="Optimization level: higher builds longer, runs faster."),
     ] = None,
     timing_cache: Annotated[
         Path | None, typer.Option(help="Keep kernel timings in this file (TensorRT).")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Add an engine to a bundle. The same command again finds it and builds nothing."""
+    """Add an engine to a bundle. Does nothing if an identical engine exists."""
     from elmo_deploy.cli import parity, terminal
     from elmo_export.engine import build_engine as build
     from elmo_export.profiles import parse_range
@@ -85,7 +94,9 @@ def _print(report: EngineReport) -> None:
     done = "built" if report.built else "nothing to do, it was built before:"
     console.print(f"{done} {report.folder}")
     console.print(f"digest {report.digest}")
-    console.print("not run: a build shows how the engine is made, not that it computes right")
+    console.print(
+        "note: the engine was built but not executed; run `elmo-deploy verify` on the target GPU"
+    )
 
 
 def _as_json(report: EngineReport) -> dict[str, Any]:

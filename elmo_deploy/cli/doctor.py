@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Try every backend on this machine; exit code 4 when none of them can be used."""
+    """Try every backend on this machine; exit code 4 if none of them works."""
     from dataclasses import asdict
 
     from elmo_deploy.cli import terminal

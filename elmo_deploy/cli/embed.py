@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
-FOLDER = "when OUT is a folder"
-ALLENNLP_ROWS = 64  # sentences of a batch of `allennlp elmo`
+ALLENNLP_ROWS = 64  # sentences per batch of `allennlp elmo`
+
+# The panels of the help text.
+INPUT, OUTPUT, MODEL = "Input", "Output", "Model"
+FOLDER, HDF5 = "Output to a folder of Parquet parts", "Output to HDF5"
 
 
 def embed(
@@ -16,9 +19,9 @@ def embed(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT...",
-            help="Files, folders or globs: text with a sentence a line, .jsonl, .parquet; the first"
-            " two also as .gz. - is stdin.",
+            metavar="INPUT",
+            help="Files, folders or globs: text with one sentence per line, .jsonl or .parquet;"
+            " the first two also as .gz. - is stdin.",
         ),
     ],
     out: Annotated[
@@ -27,72 +30,128 @@ def embed(
             "--out",
             "-o",
             help="A file: .hdf5 (AllenNLP's layout), .npz or .safetensors. A name without a suffix"
-            " is a folder of Parquet parts, for large inputs: it survives interruption.",
+            " is a folder of Parquet parts, for large inputs; an interrupted run can be resumed.",
             show_default=False,
         ),
     ],
-    output: Annotated[
+    outputs: Annotated[
+        str | None,
+        typer.Option(
+            help="elmo, word_emb, lstm_outputs1 ..., layers, or default (one vector per sentence)."
+            " A folder takes several, separated by commas.",
+            show_default="elmo",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="float32 or float16.", rich_help_panel=OUTPUT)
+    ] = "float32",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as JSON.", rich_help_panel=OUTPUT)
+    ] = False,
+    format: Annotated[
         str,
         typer.Option(
-            help="elmo, word_emb, lstm_outputs1 ..., layers, or default: one a sentence."
-            f" Several, between commas, {FOLDER}."
+            help="Input format: text, jsonl or parquet; auto detects it from the file extension.",
+            rich_help_panel=INPUT,
         ),
-    ] = "elmo",
-    dtype: Annotated[str, typer.Option(help="float32 or float16.")] = "float32",
-    format: Annotated[
-        str, typer.Option(help="Of the inputs: text, jsonl or parquet; auto goes by the name.")
     ] = "auto",
     text_field: Annotated[
-        str, typer.Option(help="JSON lines and Parquet: where the text, or the tokens, are.")
+        str,
+        typer.Option(
+            help="JSON lines and Parquet: the field with the text or the tokens.",
+            rich_help_panel=INPUT,
+        ),
     ] = "text",
     id_field: Annotated[
-        str | None, typer.Option(help="JSON lines and Parquet: what names a sentence.")
+        str | None,
+        typer.Option(
+            help="JSON lines and Parquet: the field with the sentence's id.",
+            show_default="no ids",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     on_error: Annotated[
-        str, typer.Option(help="fail or skip: what a line that gives no sentence does.")
+        str,
+        typer.Option(help="How to handle unreadable lines: fail or skip.", rich_help_panel=INPUT),
     ] = "fail",
     resume: Annotated[
-        bool, typer.Option("--resume", help=f"Go on with what was begun, {FOLDER}.")
+        bool,
+        typer.Option("--resume", help="Resume an interrupted run.", rich_help_panel=FOLDER),
     ] = False,
     shard: Annotated[
-        str, typer.Option(help=f"i/n: do one part in n, i from 0 to n - 1, {FOLDER}.")
+        str,
+        typer.Option(
+            help="i/n: process shard i of n, from 0/n to (n - 1)/n.", rich_help_panel=FOLDER
+        ),
     ] = "0/1",
     part_rows: Annotated[
-        int, typer.Option(min=1, help=f"Most sentences of a part, {FOLDER}.")
+        int, typer.Option(min=1, help="Maximum sentences per part.", rich_help_panel=FOLDER)
     ] = 5_000,
     part_tokens: Annotated[
-        int, typer.Option(min=1, help=f"Most tokens of a part, {FOLDER}.")
+        int, typer.Option(min=1, help="Maximum tokens per part.", rich_help_panel=FOLDER)
     ] = 50_000,
-    state: Annotated[str, typer.Option(help="zero, warm or carry.")] = "zero",
+    state: Annotated[
+        str, typer.Option(help="LSTM state: zero, warm or carry.", rich_help_panel=MODEL)
+    ] = "zero",
     rows: Annotated[
         int | None,
-        typer.Option(min=1, help="With --state carry: sentences a batch, by default 64."),
+        typer.Option(
+            min=1,
+            help="With --state carry: sentences per batch.",
+            show_default=f"{ALLENNLP_ROWS}, as `allennlp elmo`",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     backend: Annotated[
-        str, typer.Option(help="auto, tensorrt, onnxruntime-cuda or onnxruntime-cpu.")
+        str,
+        typer.Option(
+            help="auto, tensorrt, onnxruntime-cuda or onnxruntime-cpu.", rich_help_panel=MODEL
+        ),
     ] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, or one that the bundle holds.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads, by default all.")] = None,
-    batch: Annotated[
+    precision: Annotated[
+        str, typer.Option(help="auto, or a precision of the bundle.", rich_help_panel=MODEL)
+    ] = "auto",
+    threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Most tokens at once, by default as suits the backend."),
+        typer.Option(min=1, help="CPU threads.", show_default="all cores", rich_help_panel=MODEL),
+    ] = None,
+    token_budget: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Maximum tokens per batch, padding included.",
+            show_default="depends on the backend",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     use_sentence_keys: Annotated[
-        bool, typer.Option("--use-sentence-keys", help="HDF5: the sentences name the datasets.")
+        bool,
+        typer.Option(
+            "--use-sentence-keys",
+            help="Name the datasets after the sentences.",
+            rich_help_panel=HDF5,
+        ),
     ] = False,
     forget_sentences: Annotated[
-        bool, typer.Option("--forget-sentences", help="HDF5: write no sentence_to_index.")
+        bool,
+        typer.Option(
+            "--forget-sentences", help="Write no sentence_to_index.", rich_help_panel=HDF5
+        ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    output: Annotated[str | None, typer.Option(hidden=True)] = None,
+    batch: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
 ) -> None:
     """Embed sentences, in order and in bounded memory."""
     from elmo_deploy.cli.embed_file import embed_file, is_file_name
     from elmo_deploy.cli.embed_folder import embed_folder
+    from elmo_deploy.cli.renamed import renamed
     from elmo_runtime.bulk import BlockLimits, Corpus, Fields, Shard, find_sources
     from elmo_runtime.errors import InputError
 
     if use_sentence_keys and forget_sentences:
         raise InputError("--use-sentence-keys and --forget-sentences exclude each other")
+    names = (renamed("--output", output, "--outputs", outputs) or "elmo").split(",")
     corpus = Corpus(
         find_sources(inputs, format=format), fields=Fields(text=text_field, id=id_field)
     )
@@ -101,7 +160,7 @@ def embed(
         "precision": precision,
         "state": state,
         "threads": threads,
-        "token_budget": batch,
+        "token_budget": renamed("--batch", batch, "--token-budget", token_budget),
     }
     if is_file_name(out):
         if resume or shard != "0/1":
@@ -109,12 +168,22 @@ def embed(
                 f"{out} is one file, which can be neither resumed nor divided",
                 hint="name a folder: -o vectors/",
             )
+        if rows is not None and state != "carry":
+            raise InputError(
+                f"--rows {rows} has no meaning with --state {state}",
+                hint="add --state carry, or leave --rows out",
+            )
+        if len(names) > 1:
+            raise InputError(
+                f"{out} is one file and takes one output, --outputs names {', '.join(names)}",
+                hint="name a folder: -o vectors/",
+            )
         keys = "sentence" if use_sentence_keys else "forget" if forget_sentences else "index"
         embed_file(
             bundle,
             corpus,
             out,
-            output=output,
+            output=names[0],
             dtype=dtype,
             keys=keys,
             rows=rows or ALLENNLP_ROWS,
@@ -136,7 +205,7 @@ def embed(
         bundle,
         corpus,
         out,
-        outputs=output.split(","),
+        outputs=names,
         dtype=dtype,
         limits=BlockLimits(rows=part_rows, tokens=part_tokens),
         shard=Shard.parse(shard),

@@ -8,10 +8,10 @@ from typing import Any
 
 from elmo_deploy.cli import terminal
 from elmo_deploy.cli.meter import Meter
-from elmo_deploy.training.signals import StopRequest
 from elmo_runtime.bulk import BlockLimits, Corpus, Shard, Summary, embedding_job
 from elmo_runtime.embedder import Embedder
 from elmo_runtime.errors import InputError
+from elmo_runtime.signals import StopRequest
 
 
 def embed_folder(

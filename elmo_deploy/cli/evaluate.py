@@ -13,24 +13,25 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A trained checkpoint, with its softmax.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A trained checkpoint with its softmax.")],
     text: Annotated[
-        list[str], typer.Option("--text", help="Files or a quoted pattern; may be repeated.")
+        list[str], typer.Option("--text", help="Text files or a quoted pattern; may be repeated.")
     ],
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Rows of text read side by side (bilm-tf's default).")
+        int, typer.Option(min=1, help="Rows of text per batch (256 is bilm-tf's default).")
     ] = 256,
     score: Annotated[
         bool,
         typer.Option(
             "--score",
-            help="Print one line a sentence instead: tokens, forward and backward log-probability.",
+            help="Print one line per sentence instead: its tokens, forward and backward"
+            " log-probability.",
         ),
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print the forward, the backward and the mean perplexity of held-out text."""
+    """Print the forward, backward and mean perplexity of held-out text."""
     from elmo_deploy.cli import terminal
     from elmo_deploy.training import evaluate as measure
     from elmo_deploy.training.shards import find_shards

@@ -14,7 +14,8 @@ def export(
         Path, typer.Option("--out", "-o", help="The bundle directory.", show_default=False)
     ],
     precision: Annotated[
-        list[str] | None, typer.Option(help="fp32, fp16 or int8; may be repeated. [default: fp32]")
+        list[str] | None,
+        typer.Option(help="fp32, fp16 or int8; may be repeated.", show_default="fp32"),
     ] = None,
     joined: Annotated[
         bool,
@@ -24,12 +25,13 @@ def export(
         Path | None,
         typer.Option(
             metavar="TEXT",
-            help="Sentences, one a line, whose mean last state becomes the warm state.",
+            help="A text file, one sentence per line; the mean of their last states becomes the"
+            " warm state.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Turn a checkpoint into a bundle; every output is compared with the reference model."""
+    """Export a checkpoint to a bundle and compare every output with the reference model."""
     from elmo_deploy.cli import parity, terminal
     from elmo_deploy.model.reference import reference
     from elmo_export import Checkpoint, export_bundle

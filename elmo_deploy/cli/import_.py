@@ -23,17 +23,17 @@ def import_(
     options: Annotated[Path | None, typer.Option(help="The options.json of the weights.")] = None,
     weights: Annotated[Path | None, typer.Option(help="The weights.hdf5.")] = None,
     archive: Annotated[
-        Path | None, typer.Option(help="AllenNLP's model.tar.gz that carries both.")
+        Path | None, typer.Option(help="AllenNLP's model.tar.gz, which contains both.")
     ] = None,
     to_hdf5: Annotated[
         Path | None,
         typer.Option(
             metavar="CHECKPOINT",
-            help="The way back: write this checkpoint as options.json and weights.hdf5.",
+            help="The reverse: write this checkpoint as options.json and weights.hdf5.",
         ),
     ] = None,
 ) -> None:
-    """Turn published weights into a checkpoint, or a checkpoint into such weights."""
+    """Convert published weights to a checkpoint, or a checkpoint back to such weights."""
     from elmo_runtime.errors import InputError
 
     match options, weights, archive, to_hdf5:

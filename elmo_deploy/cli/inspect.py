@@ -16,7 +16,7 @@ def inspect(
     path: Annotated[Path, typer.Argument(help="A bundle or a checkpoint directory.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show what a bundle or a checkpoint holds; every digest of a bundle is checked."""
+    """Show the contents of a bundle or a checkpoint; every digest of a bundle is checked."""
     from elmo_deploy.cli import parity, terminal
 
     description = describe(path)

@@ -15,45 +15,52 @@ if TYPE_CHECKING:
 def train(
     text: Annotated[
         list[str],
-        typer.Option("--train", help="Files or a quoted pattern; plain or .gz; may be repeated."),
+        typer.Option("--train", help="Text files or a quoted pattern, plain or .gz; repeatable."),
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The directory of the run.", show_default=False)
     ],
     vocab: Annotated[
-        Path | None, typer.Option(help="vocab.txt[.gz]. [default: that of --from]")
+        Path | None,
+        typer.Option(help="vocab.txt or vocab.txt.gz.", show_default="the one of --from"),
     ] = None,
     options: Annotated[
-        Path | None, typer.Option(help="options.json. [default: the paper's recipe for --from]")
+        Path | None,
+        typer.Option(
+            help="options.json: the model and its training.",
+            show_default="with --from, the paper's recipe",
+        ),
     ] = None,
     start: Annotated[
         Path | None,
         typer.Option("--from", metavar="CHECKPOINT", help="Fine-tune these weights."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in --out where it was saved last.")
+        bool, typer.Option("--resume", help="Resume the run in --out from its last saved state.")
     ] = False,
-    epochs: Annotated[int | None, typer.Option(help="Replaces n_epochs.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Replaces batch_size.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Replaces learning_rate.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Overrides n_epochs of the options.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Overrides batch_size: rows of text per step.")
+    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Overrides learning_rate.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="adagrad or adamw.")] = None,
     warmup_steps: Annotated[int | None, typer.Option(help="Steps of linear warm-up.")] = None,
     decay: Annotated[
         str | None, typer.Option(help="constant, linear, cosine or inverse_sqrt.")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="Of the matrix products: fp32, bf16 or fp16.")
+        str | None, typer.Option(help="Precision of matrix multiplications: fp32, bf16 or fp16.")
     ] = None,
     accumulate_windows: Annotated[
-        int | None, typer.Option(help="Windows averaged into one step.")
+        int | None, typer.Option(help="Gradient accumulation: windows per optimizer step.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of every random choice.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    save_every: Annotated[int, typer.Option(min=1, help="Steps between two saved states.")] = 1000,
-    log_every: Annotated[int, typer.Option(min=1, help="Steps between two records.")] = 100,
+    save_every: Annotated[int, typer.Option(min=1, help="Save the state every N steps.")] = 1000,
+    log_every: Annotated[int, typer.Option(min=1, help="Log the loss every N steps.")] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Train the biLM by the paper's recipe; Ctrl-C saves and stops, --resume goes on.
+    """Train the biLM by the paper's recipe. Ctrl-C saves and stops; --resume continues.
 
     Several GPUs: torchrun --nproc-per-node N --no-python elmo-deploy train ...
     """

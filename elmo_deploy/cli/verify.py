@@ -13,12 +13,16 @@ def verify(
     checkpoint: Annotated[
         Path | None,
         typer.Option(
-            help="Compare with this checkpoint instead of the weights inside the fp32 graphs."
+            help="The checkpoint to compare with.",
+            show_default="the weights inside the fp32 graphs",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Check every digest of a bundle, then every output of every graph; exit code 3 on failure."""
+    """Check every digest of a bundle, then every output of every graph.
+
+    Exit code 3 if an output differs from the reference model by more than its tolerance.
+    """
     from dataclasses import asdict
 
     from elmo_deploy.cli import parity, terminal

@@ -9,16 +9,19 @@ import typer
 
 
 def vocabulary(
-    text: Annotated[list[str], typer.Argument(help="Files or quoted patterns; plain text or .gz.")],
+    text: Annotated[list[str], typer.Argument(help="Text files or quoted patterns, plain or .gz.")],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The vocab.txt to write.", show_default=False)
     ],
     max_size: Annotated[
-        int | None, typer.Option(help="Lines of the file at most, the three marks among them.")
+        int | None,
+        typer.Option(
+            help="Maximum number of lines, <S>, </S> and <UNK> included.", show_default="no limit"
+        ),
     ] = None,
-    min_count: Annotated[int, typer.Option(help="Leave out words seen less often.")] = 1,
+    min_count: Annotated[int, typer.Option(help="Leave out words that occur less often.")] = 1,
 ) -> None:
-    """Count the tokens of a text and write <S>, </S>, <UNK> and the tokens by falling count."""
+    """Count the tokens of a text; write <S>, </S>, <UNK> and the tokens by falling count."""
     from elmo_deploy.cli import terminal
     from elmo_deploy.training.shards import find_shards, read_all_sentences
     from elmo_deploy.training.vocabulary import Vocabulary

@@ -1,9 +1,15 @@
 """Text -> a trained checkpoint: vocabulary, corpus, losses, the loop, evaluation."""
 
-from elmo_deploy.training.evaluate import Evaluation, SentenceScore, evaluate, score
-from elmo_deploy.training.options import TrainingOptions
-from elmo_deploy.training.train import TrainingResult, train
-from elmo_deploy.training.vocabulary import Vocabulary
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from elmo_deploy.training.evaluation import Evaluation, SentenceScore, evaluate, score
+    from elmo_deploy.training.loop import TrainingResult, train
+    from elmo_deploy.training.options import TrainingOptions
+    from elmo_deploy.training.vocabulary import Vocabulary
 
 __all__ = [
     "Evaluation",
@@ -15,3 +21,25 @@ __all__ = [
     "score",
     "train",
 ]
+
+# Loaded at their first use: a vocabulary is counted where torch is not installed.
+_MODULE_OF = {
+    "Evaluation": "evaluation",
+    "SentenceScore": "evaluation",
+    "TrainingOptions": "options",
+    "TrainingResult": "loop",
+    "Vocabulary": "vocabulary",
+    "evaluate": "evaluation",
+    "score": "evaluation",
+    "train": "loop",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULE_OF})

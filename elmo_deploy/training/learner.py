@@ -1,6 +1,6 @@
 """What a training run is at one moment: weights, optimizer, text position, LSTM states, sums.
 
-It computes gradients and can be saved and restored; the loop itself is in `train.py`.
+It computes gradients and can be saved and restored; the loop itself is in `loop.py`.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from elmo_runtime.characters import N_RAW_CHARACTERS
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import CheckpointError, ConfigError
 from elmo_runtime.files import atomic_directory, refuse_foreign, sha256_of
+from elmo_runtime.float16 import FP16_MAX
 
 CONFIG, WEIGHTS, VOCABULARY = "config.json", "model.safetensors", "vocab.txt"
 SOFTMAX = ("softmax.weight", "softmax.bias")  # (V, P) and (V,): only a language model has them
@@ -142,8 +143,10 @@ def _widened(name: str, tensor: NDArray[Any]) -> NDArray[np.float32]:
 def _halved(tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float16]]:
     for name, tensor in tensors.items():
         largest = float(np.abs(tensor).max(initial=0))
-        if largest > float(np.finfo(np.float16).max):
-            raise CheckpointError(f"tensor {name} holds {largest:.3g}, beyond float16's 65504")
+        if largest > FP16_MAX:
+            raise CheckpointError(
+                f"tensor {name} holds {largest:.3g}, beyond float16's {FP16_MAX:.0f}"
+            )
     return {name: tensor.astype(np.float16) for name, tensor in tensors.items()}
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elmo_export.builder import MICROSOFT, GraphBuilder, Value
+from elmo_runtime.float16 import FP16_MAX
 
 Lane = tuple[int, ...]  # directions computed together: (0,) forward, (1,) backward, (0, 1) both
-FP16_MAX = 65504.0
 ACTIVATION_STEPS = 63  # to either side of zero: seven bits
 
 

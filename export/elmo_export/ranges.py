@@ -9,9 +9,10 @@ from elmo_export.builder import GraphBuilder, Value
 from elmo_export.cases import trial_words
 from elmo_export.cell import layer_weight
 from elmo_export.checkpoint import Checkpoint
-from elmo_export.precision import FP16_MAX, Fp32, Weight
+from elmo_export.precision import Fp32, Weight
 from elmo_export.sessions import open_session
 from elmo_export.token_encoder import encode_words
+from elmo_runtime.float16 import FP16_MAX
 
 # The words tried are not all words: what comes this near to the end of the range is beyond it.
 MARGIN = 4.0

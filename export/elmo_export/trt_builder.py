@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from elmo_export.precision import FP16_MAX
 from elmo_runtime.backends.trt_library import Library, Message, first_error, without_noise
 from elmo_runtime.engines import HALF_SUFFIX
 from elmo_runtime.errors import BackendUnavailableError, EngineError, InputError
 from elmo_runtime.files import atomic_file
+from elmo_runtime.float16 import FP16_MAX
 
 Shapes = Mapping[str, Sequence[tuple[int, ...]]]  # input -> smallest, typical, largest
 Progress = Callable[[str], None]  # told what is being done now

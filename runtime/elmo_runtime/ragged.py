@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elmo_runtime.config import ElmoConfig
+from elmo_runtime.float16 import FP16_MAX
 from elmo_runtime.outputs import Embeddings, FloatArray, Output, token_shape
 from elmo_runtime.request import Request, Wanted
 from elmo_runtime.state import State
-
-LARGEST_FLOAT16 = 65504.0
 
 
 class Ragged:
@@ -56,5 +55,5 @@ class Ragged:
     def _cast(self, vectors: FloatArray) -> FloatArray:
         """A copy, so that one sentence does not keep its whole batch in memory."""
         if self._request.dtype == np.float16 and vectors.dtype != np.float16:
-            vectors = np.clip(vectors, -LARGEST_FLOAT16, LARGEST_FLOAT16)
+            vectors = np.clip(vectors, -FP16_MAX, FP16_MAX)
         return np.array(vectors, self._request.dtype)

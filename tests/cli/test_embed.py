@@ -48,7 +48,7 @@ def test_every_format_holds_what_the_library_computes(
     run, bundle, text, expected, tmp_path, suffix, output
 ):
     out = tmp_path / f"out{suffix}"
-    assert run("embed", bundle, text, "-o", out, "--output", output).code == 0
+    assert run("embed", bundle, text, "-o", out, "--outputs", output).code == 0
     for actual, wanted in zip(read(out, output), expected[output], strict=True):
         np.testing.assert_array_equal(actual, wanted)
 
@@ -94,14 +94,14 @@ def test_a_line_that_is_not_utf8_is_named_and_no_file_is_left(run, bundle, tmp_p
     ("words", "code", "said"),
     [
         (["-o", "out.txt"], 2, "out.txt names no known format"),
-        (["-o", "out.npz", "--output", "elmos"], 2, "output 'elmos' does not exist"),
+        (["-o", "out.npz", "--outputs", "elmos"], 2, "output 'elmos' does not exist"),
         (["-o", "out.npz", "--dtype", "int8"], 2, "dtype is 'int8'"),
         (["-o", "out.npz", "--on-error", "ignore"], 2, "on_error is 'ignore'"),
         (["-o", "out.npz", "--use-sentence-keys"], 2, "only .hdf5 files have keys"),
         (["-o", "out.npz", "--state", "cold"], 2, "state is 'cold'"),
         (["-o", "out.npz", "--precision", "fp16"], 4, "fp16"),
         (["-o", "out.npz", "--backend", "onnxruntime-cuda"], 4, "CUDA provider"),
-        (["-o", "out.npz", "--batch", "0"], 2, "--batch"),
+        (["-o", "out.npz", "--token-budget", "0"], 2, "--token-budget"),
     ],
 )
 def test_a_wish_that_cannot_be_met_has_its_exit_code(run, bundle, text, words, code, said):

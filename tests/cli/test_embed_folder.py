@@ -45,7 +45,7 @@ def whole(run, bundle, corpus, tmp_path):
 
 def test_the_folder_holds_what_the_library_computes(run, bundle, corpus, tmp_path):
     out = tmp_path / "out"
-    answer = run("embed", bundle, corpus, "-o", out, *PARTS, "--output", "elmo,default", "--json")
+    answer = run("embed", bundle, corpus, "-o", out, *PARTS, "--outputs", "elmo,default", "--json")
     assert json.loads(answer.stdout)["sentences"] == len(SENTENCES)
     rows = parquet.read_table(out).to_pylist()
     assert [" ".join(row["tokens"]) for row in rows] == [" ".join(s.split()) for s in SENTENCES]
@@ -124,7 +124,7 @@ def test_fields_are_named(run, bundle, corpus, tmp_path):
             ["-o", "out.hdf5", "--use-sentence-keys", "--forget-sentences"],
             "--use-sentence-keys and --forget-sentences exclude each other",
         ),
-        (["-o", "out", "--output", "layers"], "name word_emb, lstm_outputs1, lstm_outputs2"),
+        (["-o", "out", "--outputs", "layers"], "name word_emb, lstm_outputs1, lstm_outputs2"),
         (["-o", "out", "--on-error", "ignore"], "use fail or skip"),
         (["-o", "out", "--format", "csv"], "use auto, text, jsonl, parquet"),
         (["-o", "out", "--text-field", "body"], "has no field 'body'"),

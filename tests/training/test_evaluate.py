@@ -12,14 +12,14 @@ import torch.nn.functional as F
 
 from elmo_deploy.model.lstm import LstmState
 from elmo_deploy.training import evaluate, score
-from elmo_deploy.training.evaluate import Judge
+from elmo_deploy.training.evaluation import Judge
 from elmo_deploy.training.shards import read_all_sentences
 from elmo_export.checkpoint import Checkpoint
 from elmo_runtime.characters import char_ids
 from elmo_runtime.errors import CheckpointError, InputError
 from random_models import random_checkpoint, tiny_config
 
-evaluation = importlib.import_module("elmo_deploy.training.evaluate")
+evaluation = importlib.import_module("elmo_deploy.training.evaluation")
 CPU = torch.device("cpu")
 
 

@@ -21,11 +21,11 @@ from elmo_deploy.training.options import TrainingOptions
 from elmo_deploy.training.randomness import Purpose, torch_seed
 from elmo_deploy.training.run_folder import RunFolder
 from elmo_deploy.training.shards import read_all_sentences
-from elmo_deploy.training.signals import StopRequest
 from elmo_deploy.training.softmax import require_fewer_negatives
 from elmo_deploy.training.vocabulary import Vocabulary
 from elmo_export.checkpoint import Checkpoint
 from elmo_runtime.errors import ConfigError
+from elmo_runtime.signals import StopRequest
 
 SAMPLE = 50_000  # sentences that show whether the vocabulary is sorted by frequency
 ASK_EVERY = 16  # steps between two agreements of several processes on whether to stop
