@@ -1,6 +1,7 @@
 # make demo    train (or take) an ELMo, export, verify, embed, and draw one word in many sentences
 # make test    ruff, mypy, import rules, pytest
 # make lint    the first three of them
+# make docs             the documentation into site/; a broken link is an error
 # make promises         the promises, and their figures into the README's table
 # make promises-long    the same at the long figures: many hours
 # make fuzz             the fuzzers, SECONDS each
@@ -15,7 +16,7 @@ BIN := .venv/bin
 SECONDS ?= 60
 operators := $(wildcard runtime/elmo_runtime/operators/*.cpp runtime/elmo_runtime/operators/*.h)
 
-.PHONY: demo test lint promises promises-long fuzz clean
+.PHONY: demo test lint docs promises promises-long fuzz clean
 demo: .venv/ready-demo
 	$(BIN)/python examples/demo.py
 
@@ -27,6 +28,9 @@ lint: .venv/ready-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: .venv/ready-docs
+	$(BIN)/mkdocs build --strict
 
 promises: .venv/ready-test
 	mkdir -p out
@@ -42,7 +46,7 @@ fuzz: .venv/ready-test
 	$(BIN)/python fuzz/fuzz_text.py -max_total_time=$(SECONDS)
 
 clean:
-	rm -rf .venv out
+	rm -rf .venv out site
 
 .venv/ready-%: pyproject.toml constraints.txt hatch_build.py $(operators)
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer among: $(candidates)"; exit 1; }

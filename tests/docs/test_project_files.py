@@ -1,0 +1,72 @@
+"""The files that contributors and services read agree with the project."""
+
+import itertools
+import re
+import tomllib
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+CALLERS = [*WORKFLOWS, ROOT / ".ci" / "run", ROOT / "CONTRIBUTING.md", ROOT / "RELEASE.md"]
+
+
+def targets():
+    """The targets of the Makefile."""
+    return set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text("utf-8"), re.M))
+
+
+@pytest.mark.parametrize("caller", CALLERS, ids=lambda path: path.name)
+def test_every_make_target_that_is_named_exists(caller):
+    text = caller.read_text("utf-8")
+    named = re.findall(r"(?:^|run: |exec |`)make ([a-z][a-z-]*)", text, re.M)
+    assert set(named) <= targets()
+    assert named or caller.name == "release.yml"
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_reads_only_unless_a_job_needs_more(workflow):
+    """Without this line every job could write to the repository."""
+    assert yaml.safe_load(workflow.read_text("utf-8"))["permissions"] == {"contents": "read"}
+
+
+def test_the_workflow_installs_extras_that_exist():
+    jobs = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text("utf-8"))["jobs"]
+    extras = jobs["extras"]["strategy"]["matrix"]["extra"]
+    installed = set(itertools.chain.from_iterable(extra.split(",") for extra in extras))
+    assert installed <= set(PROJECT["optional-dependencies"])
+
+
+def test_the_workflow_runs_every_python_of_the_classifiers():
+    jobs = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text("utf-8"))["jobs"]
+    pythons = jobs["test"]["strategy"]["matrix"]["python"]
+    prefix = "Programming Language :: Python :: "
+    assert [prefix + python for python in pythons] == [
+        classifier for classifier in PROJECT["classifiers"] if classifier.startswith(prefix)
+    ]
+
+
+def test_the_citation_names_the_license_and_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert (citation["title"], citation["license"]) == (PROJECT["name"], PROJECT["license"])
+    assert "1802.05365" in citation["references"][0]["url"]
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob(".github/ISSUE_TEMPLATE/[!c]*.yml")))
+def test_an_issue_form_has_labeled_fields(path):
+    """GitHub silently ignores a form that lacks one of these keys."""
+    field = {
+        "required": ["type", "attributes"],
+        "properties": {"type": {"enum": ["markdown", "textarea", "input", "dropdown"]}},
+        "if": {"properties": {"type": {"const": "textarea"}}},
+        "then": {"required": ["id"], "properties": {"attributes": {"required": ["label"]}}},
+    }
+    form = {
+        "required": ["name", "description", "body"],
+        "properties": {"body": {"type": "array", "minItems": 1, "items": field}},
+    }
+    jsonschema.validate(yaml.safe_load(path.read_text("utf-8")), form)
