@@ -1,7 +1,6 @@
 """The prose of the repository, and the phrases that the glossary replaces by other words.
 
-    python tests/prose.py           print every place that uses such a phrase
-    python tests/prose.py --count   print the counts, for tests/docs/prose_limits.json
+    python tests/prose.py [FILE...]   print every place that uses such a phrase, and their rate
 
 Prose is Markdown without code, docstrings, comments, messages (string literals of three words or
 more) and the names of tests.
@@ -10,13 +9,11 @@ more) and the names of tests.
 from __future__ import annotations
 
 import ast
-import collections
 import io
-import json
 import re
 import sys
 import tokenize
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,14 +113,17 @@ def prose_files() -> list[str]:
     return [name for name in names if not name.startswith((*EXEMPT, *GENERATED))]
 
 
-def counts(found: Iterable[Finding]) -> Mapping[str, int]:
-    """The number of uses of every phrase that occurs."""
-    return dict(sorted(collections.Counter(finding.phrase for finding in found).items()))
+def rate(found: Iterable[Finding], files: Iterable[str]) -> float:
+    """The number of findings per 10,000 words of prose."""
+    texts = (
+        text for name in files for _, text in prose(name, (REPOSITORY / name).read_text("utf-8"))
+    )
+    words = sum(len(re.findall(r"[A-Za-z']+", text)) for text in texts)
+    return 1e4 * len(list(found)) / max(words, 1)
 
 
 if __name__ == "__main__":
-    everything = findings(prose_files())
-    if "--count" in sys.argv[1:]:
-        print(json.dumps(counts(everything), indent=1))
-    else:
-        print(*everything, sep="\n")
+    chosen = sys.argv[1:] or prose_files()
+    everything = findings(chosen)
+    print(*everything, sep="\n")
+    print(f"{rate(everything, chosen):.1f} per 10,000 words")
