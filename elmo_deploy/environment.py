@@ -115,7 +115,7 @@ def try_operators() -> Finding:
     """The compiled operators for the CPU; without them the same graphs run on stock operators."""
     from elmo_runtime.backends.onnxruntime import import_onnxruntime
     from elmo_runtime.errors import BackendUnavailableError
-    from elmo_runtime.operators import register_operators
+    from elmo_runtime.operators import INSTALL_AGAIN, register_operators
 
     try:
         reason = register_operators(import_onnxruntime().SessionOptions())
@@ -124,7 +124,7 @@ def try_operators() -> Finding:
     if reason is None:
         detail = "a biLM layer in one call on the CPU"
         return Finding(subject="CPU operators", ok=True, detail=detail)
-    hint = "optional: install g++, then elmo-deploy anew, for a faster CPU backend"
+    hint = f"optional, for a faster CPU backend: install g++, then: {INSTALL_AGAIN}"
     return Finding(subject="CPU operators", ok=False, detail=reason, hint=hint)
 
 

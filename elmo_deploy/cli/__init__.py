@@ -95,7 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BaseException as error:
         if debug:
             traceback.print_exception(error)
-        raise SystemExit(report_failure(error)) from None
+        command = next((word for word in words if word in VERBS), "")
+        raise SystemExit(report_failure(error, command=command)) from None
 
 
 def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:

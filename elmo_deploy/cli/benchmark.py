@@ -70,6 +70,8 @@ def benchmark(
 
     Differences that are not significant are reported as "no difference".
     """
+    if out is not None:
+        import elmo_deploy.benchmarking.html_report  # noqa: F401 # needs matplotlib: say so now
     from elmo_deploy.benchmarking.results import as_mapping
     from elmo_deploy.benchmarking.run import Settings
     from elmo_deploy.benchmarking.run import benchmark as run

@@ -33,7 +33,7 @@ def evaluate(
 ) -> None:
     """Print the forward, backward and mean perplexity of held-out text."""
     from elmo_deploy.cli import terminal
-    from elmo_deploy.training import evaluate as measure
+    from elmo_deploy.training.evaluation import evaluate as measure
     from elmo_deploy.training.shards import find_shards
     from elmo_export.checkpoint import Checkpoint
 
@@ -61,7 +61,7 @@ def _print_scores(
 ) -> None:
     from dataclasses import asdict
 
-    from elmo_deploy.training import score as score_sentences
+    from elmo_deploy.training.evaluation import score as score_sentences
     from elmo_deploy.training.shards import read_all_sentences
 
     for sentence in score_sentences(model, read_all_sentences(shards), device=device):

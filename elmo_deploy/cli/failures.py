@@ -16,7 +16,7 @@ UNEXPECTED, INTERRUPTED = 1, 130
 # Import name -> the extra that brings it.
 EXTRAS = {
     "h5py": "hdf5",
-    "matplotlib": "train",
+    "matplotlib": "plots",
     "onnx": "export",
     "onnxruntime": "cpu",
     "pyarrow": "parquet",
@@ -26,13 +26,14 @@ EXTRAS = {
     "tensorrt_rtx": "tensorrt-rtx",
     "torch": "export",
 }
+TRAINING = ("train", "evaluate")  # the commands for which torch comes with the extra "train"
 
 
-def report_failure(error: BaseException) -> int:
+def report_failure(error: BaseException, *, command: str = "") -> int:
     """Say on stderr what went wrong and how to mend it; returns the exit code."""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
-    known = as_ours(error)
+    known = as_ours(error, command=command)
     if known is None:
         _say("error", f"{type(error).__name__}: {error}")
         _say("hint", "this is unexpected; the same command with --debug shows the traceback")
@@ -46,12 +47,12 @@ def report_failure(error: BaseException) -> int:
     return known.exit_code
 
 
-def as_ours(error: BaseException) -> ElmoDeployError | None:
+def as_ours(error: BaseException, *, command: str = "") -> ElmoDeployError | None:
     """The error of our tree that says the same, or None where there is none."""
     if isinstance(error, ElmoDeployError):
         return error
     if isinstance(error, ModuleNotFoundError):
-        return _missing_package(error)
+        return _missing_package(error, command)
     if isinstance(error, OSError) and error.filename is not None:
         return ArtefactError(f"{error.filename}: {error.strerror}")
     if isinstance(error, UnicodeDecodeError):
@@ -59,13 +60,14 @@ def as_ours(error: BaseException) -> ElmoDeployError | None:
     return None
 
 
-def _missing_package(error: ModuleNotFoundError) -> ElmoDeployError | None:
+def _missing_package(error: ModuleNotFoundError, command: str) -> ElmoDeployError | None:
     package = (error.name or "").partition(".")[0]
     if package not in EXTRAS:
         return None
+    extra = "train" if package == "torch" and command in TRAINING else EXTRAS[package]
     return BackendUnavailableError(
         f"this command needs the package {package}, which is not installed",
-        hint=f'pip install "elmo-deploy[{EXTRAS[package]}]"',
+        hint=f'pip install "elmo-deploy[{extra}]"',
     )
 
 

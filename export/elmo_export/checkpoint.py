@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from elmo_runtime.bundle import MANIFEST
 from elmo_runtime.characters import N_RAW_CHARACTERS
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import CheckpointError, ConfigError
@@ -67,6 +68,7 @@ class Checkpoint:
         Raises CheckpointError or ConfigError, each one line.
         """
         folder = Path(folder)
+        _refuse_other_directories(folder)
         options = _read_options(folder / CONFIG)
         try:
             tensors = load_file(folder / WEIGHTS)
@@ -106,6 +108,22 @@ class Checkpoint:
                 (scratch / VOCABULARY).write_text(
                     "".join(f"{word}\n" for word in self.vocabulary), "utf-8"
                 )
+
+
+def _refuse_other_directories(folder: Path) -> None:
+    """Raise CheckpointError where the directory is one that is easily taken for a checkpoint."""
+    if (folder / WEIGHTS).exists():
+        return
+    if (folder / MANIFEST).exists():
+        raise CheckpointError(
+            f"{folder} is a bundle, not a checkpoint",
+            hint="name the checkpoint that the bundle was exported from",
+        )
+    if (folder / "checkpoint" / WEIGHTS).exists():
+        raise CheckpointError(
+            f"{folder} is the directory of a training run",
+            hint=f"name its checkpoint: {folder / 'checkpoint'}",
+        )
 
 
 def expected_shapes(config: ElmoConfig) -> dict[str, tuple[int, ...]]:

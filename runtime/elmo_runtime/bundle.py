@@ -109,6 +109,7 @@ class Bundle:
             raise BundleError(
                 f"{path} is not a bundle directory", hint="make one: elmo-deploy export"
             )
+        _refuse_checkpoint(path)
         content = _read_manifest(path)
         listed = _listed_files(content)
         _check_files(path, listed)
@@ -138,6 +139,18 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     content = manifest.to_json(files).encode("utf-8")
     (folder / MANIFEST).write_bytes(content)
     (folder / MANIFEST_DIGEST).write_bytes(_digest_line(content))
+
+
+def _refuse_checkpoint(path: Path) -> None:
+    """Raise BundleError where the directory is what a bundle is made from."""
+    if (path / MANIFEST).exists():
+        return
+    for folder in (path, path / "checkpoint"):  # the latter is in the directory of a training run
+        if (folder / "model.safetensors").exists():
+            raise BundleError(
+                f"{folder} is a checkpoint, not a bundle",
+                hint=f"make a bundle from it: elmo-deploy export {folder} -o BUNDLE",
+            )
 
 
 def _digest_line(content: bytes) -> bytes:
@@ -172,7 +185,9 @@ def _read_plain_file(path: Path) -> bytes:
     try:
         status = path.lstat()
     except FileNotFoundError as error:
-        raise BundleCorruptError(f"{path} does not exist", hint="export the bundle anew") from error
+        raise BundleCorruptError(
+            f"{path} does not exist", hint="export the bundle again: elmo-deploy export"
+        ) from error
     if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
         raise BundleCorruptError(f"{path} is not a plain file")
     if status.st_size > MAX_MANIFEST_BYTES:

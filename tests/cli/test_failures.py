@@ -1,6 +1,7 @@
 """Every failure is one line what, one line how to mend it, and its own exit code."""
 
 import builtins
+import shutil
 
 import pytest
 
@@ -105,3 +106,49 @@ def test_help_lists_every_verb_without_a_heavy_import(run, monkeypatch):
 def test_every_verb_explains_itself(run, verb):
     answer = run(verb, "--help")
     assert answer.code == 0 and f"elmo-deploy {verb}" in answer.stdout
+
+
+def directory_of(kind, model, bundle, tmp_path):
+    """A checkpoint, a bundle, or the directory of a training run."""
+    if kind == "run":
+        shutil.copytree(model, tmp_path / "run" / "checkpoint")
+    return {"checkpoint": model, "bundle": bundle, "run": tmp_path / "run"}[kind]
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "run"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("verify",),
+        ("embed", "-", "-o", "out.npz"),
+        ("build-engine", "--flavour", "tensorrt-rtx", "--compute-capability", "8.6"),
+    ],
+)
+def test_a_checkpoint_is_not_taken_for_a_broken_bundle(
+    run, model, bundle, tmp_path, monkeypatch, kind, words
+):
+    """`verify` on a checkpoint said: manifest.json does not exist, export the bundle anew."""
+    monkeypatch.chdir(tmp_path)
+    path = directory_of(kind, model, bundle, tmp_path)
+    answer = run(words[0], path, *words[1:])
+    checkpoint = path / "checkpoint" if kind == "run" else path
+    assert answer.code == 5
+    assert answer.stderr == (
+        f"error: {checkpoint} is a checkpoint, not a bundle\n"
+        f"hint: make a bundle from it: elmo-deploy export {checkpoint} -o BUNDLE\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("bundle", "is a bundle, not a checkpoint"), ("run", "is the directory of a training run")],
+)
+@pytest.mark.parametrize("words", [("export", "-o", "new"), ("evaluate", "--text", "text.txt")])
+def test_a_bundle_is_not_taken_for_a_broken_checkpoint(
+    run, model, bundle, tmp_path, monkeypatch, kind, said, words
+):
+    """`export` and `evaluate` of a bundle said: model.safetensors does not exist."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text("the cat\n")
+    answer = run(words[0], directory_of(kind, model, bundle, tmp_path), *words[1:])
+    assert answer.code == 5 and said in answer.stderr.splitlines()[0]
