@@ -2,7 +2,7 @@
 # make test    ruff, mypy, import rules, pytest
 # make lint    the first three of them
 # make docs             the documentation into site/; a broken link is an error
-# make promises         the promises, and their figures into the README's table
+# make promises         the promises, and their figures into the table of docs/guarantees.md
 # make promises-long    the same at the long figures: many hours
 # make fuzz             the fuzzers, SECONDS each
 # Each sets up .venv by itself; a second run starts at once. Needs Python 3.11 or newer.

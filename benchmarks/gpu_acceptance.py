@@ -3,7 +3,7 @@
     python benchmarks/gpu_acceptance.py -o acceptance.json [--bundle BUNDLE]
 
 Runs anywhere, with whatever of torch, onnxruntime-gpu, tensorrt and tensorrt-rtx is there; what
-cannot run is listed with its reason. docs/gpu.md says what each figure means.
+cannot run is listed with its reason. docs/guides/engines.md says what each figure means.
 """
 
 from __future__ import annotations

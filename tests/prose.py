@@ -64,12 +64,12 @@ def prose(name: str, text: str) -> Iterator[tuple[int, str]]:
 
 
 def _without_code(text: str) -> str:
-    """Markdown in which code blocks, inline code and link targets are blank; lines are kept."""
+    """Markdown in which code, HTML comments and link targets are blank; lines are kept."""
 
     def blank(match: re.Match[str]) -> str:
         return "\n" * match[0].count("\n")
 
-    for code in (r"^```.*?^```", r"`[^`\n]+`", r"\]\([^)]*\)"):
+    for code in (r"^```.*?^```", r"<!--.*?-->", r"`[^`\n]+`", r"\]\([^)]*\)"):
         text = re.sub(code, blank, text, flags=re.DOTALL | re.MULTILINE)
     return text
 

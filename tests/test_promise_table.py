@@ -1,4 +1,4 @@
-"""The README's table of promises is the one that the last run of the tests gave."""
+"""The table of docs/guarantees.md is the one that the latest run of the tests gave."""
 
 import json
 
@@ -8,13 +8,13 @@ from promise_kit import table
 from promise_kit.promises import PROMISES
 
 
-def test_the_readme_shows_the_committed_figures():
-    shown = table.section(table.README.read_text("utf-8"))
+def test_the_page_shows_the_committed_figures():
+    shown = table.section(table.PAGE.read_text("utf-8"))
     assert shown == table.render(json.loads(table.FIGURES.read_text("utf-8")))
 
 
 def test_every_promise_has_a_line():
-    shown = table.section(table.README.read_text("utf-8"))
+    shown = table.section(table.PAGE.read_text("utf-8"))
     for promise in PROMISES:
         assert f"| {promise.id} | {promise.text} |" in shown
 

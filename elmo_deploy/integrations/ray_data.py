@@ -1,4 +1,7 @@
-"""ELMo as an actor of Ray Data; the same class serves Spark's mapInArrow. See docs/bulk.md."""
+"""ELMo as an actor of Ray Data; the same class serves Spark's mapInArrow.
+
+See docs/guides/large-inputs.md.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reference as numpy sees it: the inputs and outputs of `docs/graphs.md`, computed by Elmo.
+"""The reference with numpy arrays: the inputs and outputs of docs/reference/graphs.md, by Elmo.
 
 An exported graph or engine is right when it agrees with this function.
 """

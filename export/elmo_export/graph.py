@@ -1,4 +1,4 @@
-"""Checkpoint -> the ONNX graphs of a bundle; their interface is fixed in docs/graphs.md."""
+"""Checkpoint -> the ONNX graphs of a bundle; docs/reference/graphs.md fixes their interface."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class BiLmRows:
 def write_outputs(
     graph: GraphBuilder, config: ElmoConfig, rows: BiLmRows, inputs: dict[str, Value]
 ) -> None:
-    """Declare every output of docs/graphs.md after `word_emb`."""
+    """Declare every output of docs/reference/graphs.md after `word_emb`."""
     axes = ("batch", "length")
     tokens = graph.op("Gather", rows.places, graph.scalar(0, np.int64), axis=2)
     word_emb = graph.op("Gather", rows.layers[0], tokens)

@@ -1,4 +1,4 @@
-"""What the inputs and outputs of every graph mean; docs/graphs.md tells the same at length."""
+"""What the inputs and outputs of every graph mean; details are in docs/reference/graphs.md."""
 
 from __future__ import annotations
 

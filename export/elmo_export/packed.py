@@ -24,7 +24,7 @@ LANES = ((0,), (1,))
 def packed_bilm(
     graph: GraphBuilder, checkpoint: Checkpoint, precision: Fp32, inputs: Mapping[str, Value]
 ) -> BiLmRows:
-    """The inputs of docs/graphs.md -> packed rows of all layers: forward, then backward."""
+    """Inputs (docs/reference/graphs.md) -> packed rows of all layers: forward, then backward."""
     return _PackedBiLm(graph, checkpoint, precision, inputs).rows()
 
 

@@ -21,7 +21,7 @@ from elmo_export.precision import Fp32, Lane
 def padded_bilm(
     graph: GraphBuilder, checkpoint: Checkpoint, precision: Fp32, inputs: Mapping[str, Value]
 ) -> BiLmRows:
-    """The inputs of docs/graphs.md -> rows of all layers: forward, then backward, time-major."""
+    """Inputs (docs/reference/graphs.md) -> time-major rows of all layers, forward first."""
     return _PaddedBiLm(graph, checkpoint, precision, inputs).rows()
 
 

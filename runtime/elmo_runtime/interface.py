@@ -1,4 +1,4 @@
-"""What the graphs of a bundle must look like for its config: the fixed axes of docs/graphs.md.
+"""The axes that the graphs of a bundle must have for its config, as in docs/reference/graphs.md.
 
 A graph of other shapes would fail, or answer wrongly, only once it is given a sentence.
 """

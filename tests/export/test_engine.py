@@ -117,7 +117,8 @@ def test_building_again_gives_the_same_engine(report, graphs, tmp_path):
     """The same bytes where there is one input and one output.
 
     TensorRT-RTX 1.7 orders the tensors of a plan with more of them by their addresses in the
-    builder's memory, so that of those only size and layers agree. docs/gpu.md says what was tried.
+    builder's memory, so that of those only size and layers agree. docs/guides/engines.md lists what
+    was tried.
     """
     fresh = shutil.copytree(graphs, tmp_path / "b", ignore=shutil.ignore_patterns("engines"))
     again = build_engine(fresh, compute_capability="sm86", length=LENGTHS)

@@ -1,4 +1,4 @@
-"""The report of a test run -> benchmarks/results/promises.json and the README's table.
+"""A test report -> benchmarks/results/promises.json and the table of docs/guarantees.md.
 
     python tests/promise_kit/table.py REPORT.xml     takes the figures of a run into both
 
@@ -21,7 +21,7 @@ from promise_kit.promises import PROMISES
 
 REPOSITORY = Path(__file__).parents[2]
 FIGURES = REPOSITORY / "benchmarks" / "results" / "promises.json"
-README = REPOSITORY / "README.md"
+PAGE = REPOSITORY / "docs" / "guarantees.md"
 BEGIN, END = "<!-- promises: begin -->", "<!-- promises: end -->"
 
 COUNTED = "counted in "  # marks a test that tells no figure of its own
@@ -74,8 +74,8 @@ def _file_of(module: str) -> str:
 
 
 def render(figures: Mapping[str, Mapping[str, Any]]) -> str:
-    """The table as it stands in the README."""
-    rows = ["| id | promise | last run |", "| --- | --- | --- |"]
+    """The table as docs/guarantees.md shows it."""
+    rows = ["| id | guarantee | latest run |", "| --- | --- | --- |"]
     for promise in PROMISES:
         entry = figures.get(promise.id, {"figure": ["not part of the last run"]})
         figure = "; ".join(entry["figure"])
@@ -86,28 +86,28 @@ def render(figures: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def section(text: str) -> str:
-    """What stands between the markers of the README."""
+    """The text between the markers of the page."""
     _, begin, rest = text.partition(BEGIN)
     inside, end, _ = rest.partition(END)
     if not (begin and end):
-        raise ValueError(f"README.md lacks the markers {BEGIN} and {END}")
+        raise ValueError(f"{PAGE.name} lacks the markers {BEGIN} and {END}")
     return inside.strip()
 
 
 def replace_section(text: str, table: str) -> str:
-    """The README with this table between its markers."""
+    """The page with this table between its markers."""
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
     return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
 def main(report: str) -> None:
-    """Take the figures of a run into the committed file and the README."""
+    """Take the figures of a run into the committed file and the page."""
     known: Figures = json.loads(FIGURES.read_text("utf-8")) if FIGURES.exists() else {}
     known |= figures_of(Path(report))
     ordered = {promise.id: known[promise.id] for promise in PROMISES if promise.id in known}
     FIGURES.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    README.write_text(replace_section(README.read_text("utf-8"), render(ordered)), "utf-8")
+    PAGE.write_text(replace_section(PAGE.read_text("utf-8"), render(ordered)), "utf-8")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 ELMO_PROMISES=long runs the long figures. ELMO_SEED=n repeats a run: the seed of a failed test is
 among its captured output. A test tells what it did by the fixture `kept`, its control what the
-planted fault led to by `caught`; promise_kit.table makes the README's table of both.
+planted fault led to by `caught`; promise_kit.table makes the table of docs/guarantees.md of both.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def test_b2_another_version_is_refused_with_both_versions_and_the_cure(bundle, c
     forge(copy, OTHER_VERSIONS["newer schema"])
     with pytest.raises(BundleVersionError, match=r"has schema 2, this elmo-deploy reads 1; export"):
         load(copy)
-    kept("B2", f"{len(OTHER_VERSIONS)} kinds of bundle, all refused with the cure")
+    kept("B2", f"{len(OTHER_VERSIONS)} kinds of bundle, all rejected with the fix")
 
 
 def test_b2_control_a_schema_that_nobody_compares(bundle, copy, caught, monkeypatch):

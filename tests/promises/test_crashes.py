@@ -169,7 +169,7 @@ def test_b5_a_killed_export_leaves_the_old_bundle_or_the_new_one(
         outcome = run_child(export_with_room_for, size, target, 2)
         assert outcome.answer, f"{size} bytes were enough: {outcome.error}"
         assert content(target.parent) == {f"bundle/{name}": d for name, d in old.items()}
-    kept("B5", f"{kills} kills, {replaced} after the exchange, and 5 full disks: old or new, whole")
+    kept("B5", f"{kills} kills, {replaced} after the exchange, and 5 full disks: always complete")
 
 
 def test_b5_control_a_bundle_written_in_place(shelf, tmp_path, seed, caught):

@@ -192,7 +192,7 @@ def misjudged(embedder: Embedder, examples: int) -> list[str]:
 def test_i4_wrong_ids_are_refused_by_cell(embedder, cases, kept):
     examples = cases(2_000, 20_000)
     assert misjudged(embedder, examples) == []
-    kept("I4", f"{examples:,} arrays, each judged as cell by cell")
+    kept("I4", f"{examples:,} arrays, each checked cell by cell")
 
 
 def test_i4_control_ids_taken_as_they_come(embedder, monkeypatch, caught):

@@ -27,7 +27,7 @@ class BackendOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class BiLmInputs:
-    """The inputs of the graph `bilm`, named and shaped as in docs/graphs.md."""
+    """The inputs of the graph `bilm`, named and shaped as in docs/reference/graphs.md."""
 
     word_vectors: FloatArray  # (words, P)
     word_index: NDArray[np.int32]  # (batch, length + 2)
