@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from elmo_deploy.environment import find_driver
+from elmo_runtime.processors import usable_cpus
 
 PACKAGES = (
     "elmo-deploy",
@@ -30,20 +31,13 @@ def describe_machine() -> dict[str, Any]:
     return {
         "processor": cpu.get("model name", platform.machine()),
         "instructions": [flag for flag in TELLING_FLAGS if flag in flags],
-        "cores": usable_cores(),
+        "cores": usable_cpus(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "gpu": find_driver().detail,
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "versions": {name: number for name in PACKAGES if (number := _version(name))},
     }
-
-
-def usable_cores() -> int:
-    """Cores this process may run on; taskset and containers may grant fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _cpu_info() -> dict[str, str]:

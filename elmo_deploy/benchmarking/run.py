@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from elmo_deploy.benchmarking.loads import Load
-from elmo_deploy.benchmarking.machine import describe_machine, usable_cores
+from elmo_deploy.benchmarking.machine import describe_machine
 from elmo_deploy.benchmarking.results import Entry, Report, Row, rows_of_load
 from elmo_deploy.benchmarking.sampling import Sample
 from elmo_deploy.benchmarking.subject import Subject
@@ -16,6 +16,7 @@ from elmo_deploy.benchmarking.systems import SYSTEMS
 from elmo_deploy.benchmarking.worker import Started, Worker
 from elmo_deploy.benchmarking.yardsticks import product_rate, read_rate
 from elmo_runtime.errors import BackendError, BackendUnavailableError
+from elmo_runtime.processors import usable_cpus
 
 MOST_PATIENCE = 5.0  # seconds that one sample may wait
 
@@ -83,7 +84,7 @@ def _rates() -> dict[str, float]:
     """What the processor can do at best; taken before and after, for others may work meanwhile."""
     return {
         "product_flops_per_second": product_rate(),
-        "read_bytes_per_second": read_rate(usable_cores()),
+        "read_bytes_per_second": read_rate(usable_cpus()),
     }
 
 

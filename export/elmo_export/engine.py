@@ -183,7 +183,14 @@ def _build(
         (scratch / ENGINE_JSON).write_text(engine.to_json(), "utf-8")
     report("built", 1.0)
     digest = sha256_of(folder / ENGINE_JSON)
-    record_built_here(digest)
+    try:
+        record_built_here(digest)
+    except (OSError, RuntimeError) as error:
+        raise EngineError(
+            f"{folder} is built, but its digest {digest} cannot be recorded: {error}",
+            hint="set XDG_STATE_HOME to a directory that you may write to and build again,"
+            " or pass the digest as trusted_engines",
+        ) from error
     return EngineReport(folder, digest, engine, built=True, seconds=seconds)
 
 

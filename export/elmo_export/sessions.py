@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from elmo_export.roundings import with_roundings
-from elmo_runtime.backends.onnxruntime import refuse_telemetry
+from elmo_runtime.backends.onnxruntime import import_onnxruntime
 from elmo_runtime.bundle import Graph
 from elmo_runtime.characters import BEGIN_SENTENCE, END_SENTENCE, mark_row
 from elmo_runtime.errors import BackendUnavailableError
@@ -66,13 +65,11 @@ def _distinct_words(char_ids: Array, lengths: Array) -> tuple[Array, Array]:
 
 def load_onnxruntime() -> ModuleType:
     """The library. Raises BackendUnavailableError naming the extras if it is missing."""
-    refuse_telemetry()
     try:
-        return importlib.import_module("onnxruntime")
-    except ImportError as error:
+        return import_onnxruntime()
+    except BackendUnavailableError as error:
         raise BackendUnavailableError(
-            f"a bundle is verified with ONNX Runtime, which cannot be imported: {error}",
-            hint='pip install "elmo-deploy[cpu,export]", or "elmo-deploy[gpu,export]" with a GPU',
+            f"a bundle is verified with ONNX Runtime: {error.what}", hint=error.hint
         ) from error
 
 

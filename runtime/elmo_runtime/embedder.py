@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +19,11 @@ from elmo_runtime.backends.selection import open_backend, open_next
 from elmo_runtime.bundle import Bundle
 from elmo_runtime.characters import MARKS, checked_char_ids, lengths_of, token_lists
 from elmo_runtime.config import ElmoConfig
-from elmo_runtime.errors import DeviceMemoryError, InputError
+from elmo_runtime.errors import BundleError, DeviceMemoryError, InputError
 from elmo_runtime.lifecycle import Lifecycle
 from elmo_runtime.outputs import Embeddings, Output
 from elmo_runtime.pipeline import NextBackend, Pipeline, Stats
+from elmo_runtime.processors import usable_cpus
 from elmo_runtime.request import Mix, Mixes, Request
 from elmo_runtime.self_check import check_golden, golden_char_ids
 from elmo_runtime.state import POLICIES, State, checked_state, read_warm
@@ -57,6 +59,7 @@ class Embedder:
         cache_words: int = CACHE_WORDS,
         limits: Limits | None = None,
         next_backend: NextBackend = lambda failed, error: None,
+        arguments: Mapping[str, Any] | None = None,
     ) -> None:
         if state not in POLICIES:
             raise InputError(f"state is {state!r}", hint=f"use one of {', '.join(POLICIES)}")
@@ -80,6 +83,7 @@ class Embedder:
         self._carries = state == "carry"
         self._carried = State.zeros(self._config, 0)
         self._carry_lock = threading.Lock()
+        self._arguments = arguments
         self._lifecycle = Lifecycle(f"the embedder of {bundle.path}")
         self._admission = Admission(limits or Limits())
 
@@ -119,11 +123,14 @@ class Embedder:
         in memory; max_waiting more wait for their turn, each at most `timeout` seconds, or else get
         BusyError; None is no limit. trusted_engines: SHA-256 digests of engine.json files that were
         built elsewhere and may be opened. Raises BundleError, VerificationError.
+
+        A pickled or copied embedder opens the bundle again with the same arguments.
         """
+        arguments = {name: value for name, value in locals().items() if name != "cls"}
         if threads is not None:
-            _check_count("threads", threads, least=1)
+            _check_threads(threads)
         limits = Limits(max_running=max_running, max_waiting=max_waiting, timeout=timeout)
-        opened = Bundle.open(Path(bundle))
+        opened = Bundle.open(_resolved(Path(bundle)))
         options = BackendOptions(
             threads=threads,
             spinning=spinning,
@@ -156,6 +163,7 @@ class Embedder:
                 cache_words=cache_words,
                 limits=limits,
                 next_backend=next_backend,
+                arguments={**arguments, "bundle": opened.path},
             )
         except BaseException:
             engine.close()
@@ -282,6 +290,20 @@ class Embedder:
         if self._lifecycle.close():
             self._pipeline.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy open the bundle again: a second backend, with its own memory.
+
+        The arguments of `load` and the state that state="carry" carries come along.
+        """
+        if self._arguments is None:
+            raise TypeError("only an Embedder that Embedder.load returned can be pickled or copied")
+        with self._carry_lock:
+            carried = self._carried
+        return _load_again, (type(self), dict(self._arguments), carried.h, carried.c)
+
+    def __repr__(self) -> str:
+        return f"Embedder({str(self._bundle.path)!r}, {self.backend}, {self.precision})"
+
     def __enter__(self) -> Self:
         return self
 
@@ -323,6 +345,37 @@ class Embedder:
                     f"sentence {number} has {len(sentence)} tokens,"
                     f" at most {self._max_sentence_tokens} are taken"
                 )
+
+
+def _load_again(
+    kind: type[Embedder],
+    arguments: Mapping[str, Any],
+    carried_h: NDArray[np.float32],
+    carried_c: NDArray[np.float32],
+) -> Embedder:
+    """What a pickle of an embedder calls."""
+    embedder = kind.load(**arguments)
+    embedder._carried = State(carried_h, carried_c)
+    return embedder
+
+
+def _resolved(bundle: Path) -> Path:
+    """The absolute path, which stays right when the process changes its directory."""
+    try:
+        return bundle.resolve()
+    except (OSError, RuntimeError) as error:  # no current directory any more; a circle of links
+        raise BundleError(f"{bundle} cannot be found: {error}", hint="pass another path") from error
+
+
+def _check_threads(threads: int) -> None:
+    _check_count("threads", threads, least=1)
+    if threads > (usable := usable_cpus()):
+        warnings.warn(
+            f"threads is {threads}, but this process may use {usable} CPUs (its affinity mask and"
+            f" the quota of its container): that is slower; use threads={usable} or less",
+            RuntimeWarning,
+            stacklevel=3,  # warn, _check_threads, load: the line that called load
+        )
 
 
 def _windows(sentences: Iterable[list[str]], budget: int) -> Iterator[list[list[str]]]:

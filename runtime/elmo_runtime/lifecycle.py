@@ -52,5 +52,7 @@ class Lifecycle:
             raise ClosedError(
                 f"{self._name} was loaded in process {self._process},"
                 f" and this is its fork {os.getpid()}: the backend's threads did not come along",
-                hint="load the bundle in each process, or start processes by spawn",
+                hint="load the bundle in each process after it starts (torch's DataLoader: in"
+                " worker_init_fn), or start processes by spawn or forkserver, to which an embedder"
+                " can be passed",
             )

@@ -19,7 +19,7 @@ FloatArray = NDArray[np.float32]
 class BackendOptions:
     """How a backend may use the machine; one that has no such setting ignores it."""
 
-    threads: int | None = None  # None: one a core
+    threads: int | None = None  # None: one per core that this process may use
     spinning: bool = True  # threads wait actively: faster, but a core is busy while they wait
     compiled_operators: bool = True  # of elmo_runtime/operators, where they are built
     trusted_engines: tuple[str, ...] = ()  # digests of engines from elsewhere that may be opened

@@ -35,10 +35,12 @@ class Device:
         """
         try:
             cudart = importlib.import_module("cuda.bindings.runtime")
-        except (ImportError, OSError, RuntimeError) as error:
+        except Exception as error:  # a damaged installation fails in its own ways
             raise BackendUnavailableError(
                 f"cuda.bindings cannot be imported: {error}", hint=INSTALL
             ) from error
+        if not hasattr(cudart, "cudaGetDeviceCount"):
+            raise BackendUnavailableError("cuda.bindings has no runtime in it", hint=INSTALL)
         device = cls(cudart)
         if device._call("cudaGetDeviceCount")[0] < 1:
             raise BackendUnavailableError("CUDA shows no GPU")

@@ -35,6 +35,7 @@ from elmo_runtime.errors import (
     DeviceMemoryError,
 )
 from elmo_runtime.operators import register_operators
+from elmo_runtime.processors import is_restricted, usable_cpus
 
 _LOGGER = logging.getLogger(__name__)
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -45,6 +46,8 @@ _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int
 HEAVY = frozenset({"Conv", "Gemm", "MatMul", "Scan", "Loop"})
 _MEMORY = re.compile(r"out of memory|failed to allocate|bad_alloc|ALLOC_FAILED", re.IGNORECASE)
 _SMALLER = "use a smaller token_budget"
+_INSTALL = 'pip install "elmo-deploy[cpu]", or "elmo-deploy[gpu]" for NVIDIA GPUs'
+_NEEDED = ("InferenceSession", "SessionOptions", "get_available_providers", "__version__")
 _CUDA_OPTIONS = {
     "use_tf32": "0",  # on by default, and rounds products to 10 bits
     "cudnn_conv_algo_search": "HEURISTIC",  # the default times every algorithm at each new shape
@@ -155,12 +158,26 @@ def import_onnxruntime() -> ModuleType:
     """The library. Raises BackendUnavailableError if it is missing or broken."""
     refuse_telemetry()
     try:
-        return importlib.import_module("onnxruntime")
-    except ImportError as error:
+        library = importlib.import_module("onnxruntime")
+    except Exception as error:  # a damaged installation fails in its own ways
+        is_absent = isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime"
         raise BackendUnavailableError(
-            f"onnxruntime cannot be imported: {error}",
-            hint='pip install "elmo-deploy[cpu]", or elmo-deploy[gpu] for NVIDIA GPUs',
+            f"onnxruntime cannot be imported: {type(error).__name__}: {error}",
+            hint=_INSTALL if is_absent else _reinstall(),
         ) from error
+    if missing := [name for name in _NEEDED if not hasattr(library, name)]:
+        # What is left of an uninstalled package is a folder, and Python imports an empty one.
+        folders = ", ".join(getattr(library, "__path__", ["?"]))
+        raise BackendUnavailableError(
+            f"onnxruntime in {folders} is damaged: it has no {missing[0]}", hint=_reinstall()
+        )
+    return library
+
+
+def _reinstall() -> str:
+    """How to repair the distribution that is installed."""
+    name = "onnxruntime-gpu" if _has_distribution("onnxruntime-gpu") else "onnxruntime"
+    return f"pip install --no-cache-dir --force-reinstall {name}"
 
 
 def _no_cuda_provider() -> BackendUnavailableError:
@@ -209,7 +226,7 @@ def _create_session(path: Path, provider: str, options: BackendOptions) -> Any:
     onnxruntime = import_onnxruntime()
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3  # errors: the warnings are about graph clean-ups
-    settings.intra_op_num_threads = options.threads or 0
+    settings.intra_op_num_threads = _threads(options)
     settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spinning)))
     if provider == CPU and options.compiled_operators and (reason := register_operators(settings)):
         _LOGGER.info("%s runs on stock operators: the compiled ones are %s", path.name, reason)
@@ -228,6 +245,13 @@ def _create_session(path: Path, provider: str, options: BackendOptions) -> Any:
         ) from error
     _SESSIONS.add(session)
     return session
+
+
+def _threads(options: BackendOptions) -> int:
+    """0 lets ONNX Runtime take every core, also those that a container may not use."""
+    if options.threads is not None:
+        return options.threads
+    return usable_cpus() if is_restricted() else 0
 
 
 def _check_placement(session: Any, provider: str) -> None:

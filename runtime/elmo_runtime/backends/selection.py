@@ -99,9 +99,10 @@ def open_next(
     for candidate in rest:
         if not candidate.is_expected(bundle):
             continue
-        with contextlib.suppress(*FAILURES, BundleError):
+        # OSError: since loading, the process may have lost the right to read the bundle.
+        with contextlib.suppress(*FAILURES, BundleError, OSError):
             backend = _open_checked(candidate, bundle, precision, options, check)
-            _warn(f"from now on {backend.name}", [(failed, error)])
+            _warn(backend, [(failed, error)], since="from now on ")
             return backend
     return None
 
@@ -142,7 +143,7 @@ def _open_first(
             failures.append((candidate.name, error))
             continue
         if failures:
-            _warn(backend.name, failures)
+            _warn(backend, failures)
         return backend
     reasons = "; ".join(f"{name}: {error.what}" for name, error in failures)
     last = failures[-1][1] if failures else None
@@ -152,10 +153,16 @@ def _open_first(
     raise BackendUnavailableError(f"no backend can run: {reasons}", hint=hint)
 
 
-def _warn(used: str, failures: Sequence[tuple[str, ElmoDeployError]]) -> None:
+def _warn(
+    used: Backend, failures: Sequence[tuple[str, ElmoDeployError]], *, since: str = ""
+) -> None:
     reasons = ". ".join(f"{name} fails: {error}" for name, error in failures)
-    warnings.warn(
-        f"{used} is used. {reasons}",
-        BackendFallbackWarning,
-        stacklevel=5,  # warn, _open_first, open_backend, Embedder.load: the line that called load
-    )
+    try:
+        warnings.warn(
+            f"{since}{used.name} is used. {reasons}",
+            BackendFallbackWarning,
+            stacklevel=5,  # warn, _open_first, open_backend, Embedder.load: who called load
+        )
+    except BackendFallbackWarning:  # the caller has turned warnings into errors
+        used.close()
+        raise

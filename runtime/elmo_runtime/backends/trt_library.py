@@ -144,10 +144,15 @@ def _load(flavour: str) -> Library:
     name = MODULES[flavour]
     try:
         module = importlib.import_module(name)
-    except (ImportError, OSError) as error:
+    except Exception as error:  # a damaged installation fails in its own ways
         raise BackendUnavailableError(
             f"{name} cannot be imported: {error}", hint=INSTALL[flavour]
         ) from error
+    if not hasattr(module, "ILogger"):  # the empty folder that an uninstalled package leaves
+        raise BackendUnavailableError(
+            f"{name} is damaged: it has no ILogger",
+            hint=f"pip install --no-cache-dir --force-reinstall {flavour}",
+        )
     messages = Messages()
     return Library(flavour, module, _make_logger(module, messages), messages)
 
