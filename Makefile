@@ -1,6 +1,8 @@
 # make demo    train (or take) an ELMo, export, verify, embed, and draw one word in many sentences
 # make test    ruff, mypy, import rules, pytest
 # make lint    the first three of them
+# make wheel            the sdist and the wheel that PyPI takes, checked and installed, in dist/
+# make extras           that wheel in a clean environment per extra, and there what the docs promise
 # make docs             the documentation into site/; a broken link is an error
 # make promises         the promises, and their figures into the table of docs/guarantees.md
 # make promises-long    the same at the long figures: many hours
@@ -16,7 +18,7 @@ BIN := .venv/bin
 SECONDS ?= 60
 operators := $(wildcard runtime/elmo_runtime/operators/*.cpp runtime/elmo_runtime/operators/*.h)
 
-.PHONY: demo test lint docs promises promises-long fuzz clean
+.PHONY: demo test lint wheel extras docs promises promises-long fuzz clean
 demo: .venv/ready-demo
 	$(BIN)/python examples/demo.py
 
@@ -28,6 +30,23 @@ lint: .venv/ready-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# MANYLINUX is the oldest Linux that the wheel must run on; auditwheel refuses a library that needs
+# a newer one. Without a C++ compiler the build fails.
+MANYLINUX := manylinux_2_28_x86_64
+wheel: .venv/ready-release
+	rm -rf dist build/wheel build/installed
+	ELMO_DEPLOY_OPERATORS=required $(BIN)/python -m build --outdir build/wheel
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/auditwheel repair --plat $(MANYLINUX) -w dist build/wheel/*.whl
+	cp build/wheel/*.tar.gz dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	$(PYTHON) -m venv build/installed
+	build/installed/bin/python -m pip install --quiet -c constraints.txt "$$(echo dist/*.whl)[cpu]"
+	cd build && installed/bin/elmo-deploy doctor
+
+extras: wheel .venv/ready-test
+	$(BIN)/python -m pytest tests/extras -m extras
 
 docs: .venv/ready-docs
 	$(BIN)/mkdocs build --strict
@@ -46,7 +65,7 @@ fuzz: .venv/ready-test
 	$(BIN)/python fuzz/fuzz_text.py -max_total_time=$(SECONDS)
 
 clean:
-	rm -rf .venv out site
+	rm -rf .venv out dist build site
 
 .venv/ready-%: pyproject.toml constraints.txt hatch_build.py $(operators)
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer among: $(candidates)"; exit 1; }

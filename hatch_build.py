@@ -1,11 +1,13 @@
 """Build hook of hatchling: compiles the operators of the runtime, where there is a C++ compiler.
 
-Without one the package is pure Python and computes by stock operators. ELMO_DEPLOY_OPERATORS=off
-leaves them out, =required makes a missing compiler an error (for wheels that are published).
+Without one the package is pure Python and uses stock operators. ELMO_DEPLOY_OPERATORS=off leaves
+them out; =required makes a missing compiler an error (for wheels that are published); =auto is the
+default. CXX names another compiler.
 """
 
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,10 +18,12 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 FOLDER = Path("runtime/elmo_runtime/operators")
 FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fvisibility=hidden")
 TARGET = ("-mavx2", "-mfma")  # the library asks the processor before it uses them
+MODES = ("auto", "off", "required")
+ELF, X86_64 = b"\x7fELF", 62  # the magic number of a Linux library, and e_machine in its header
 
 
 class OperatorsHook(BuildHookInterface):
-    """Adds the compiled library to a wheel, or puts it beside its source for an editable one."""
+    """Adds the compiled library to a wheel; an editable one has it next to its source."""
 
     PLUGIN_NAME = "custom"
 
@@ -36,35 +40,67 @@ class OperatorsHook(BuildHookInterface):
 
 
 def compile_operators(folder: Path) -> Path | None:
-    """The library in `folder`, or None with a message where it cannot be built."""
-    wish = os.environ.get("ELMO_DEPLOY_OPERATORS", "auto")
+    """The library in `folder`, or None with a message where it cannot be built.
+
+    Raises RuntimeError for an unknown ELMO_DEPLOY_OPERATORS, and where =required fails.
+    """
+    mode = os.environ.get("ELMO_DEPLOY_OPERATORS") or "auto"
+    if mode not in MODES:
+        raise RuntimeError(f"ELMO_DEPLOY_OPERATORS is {mode!r}; use one of {', '.join(MODES)}")
     library = folder / "libpacked_lstmp.so"
     library.unlink(missing_ok=True)
-    if wish == "off":
+    if mode == "off":
         return None
     reason = _compile(folder / "packed_lstmp.cpp", library)
     if reason is None:
         return library
-    if wish == "required":
+    if mode == "required":
         raise RuntimeError(f"the operators were not built: {reason}")
     print(f"elmo-deploy goes without compiled operators: {reason}", file=sys.stderr)  # noqa: T201
     return None
 
 
 def _compile(source: Path, library: Path) -> str | None:
-    """What went wrong, if something did. The file appears whole or not at all."""
+    """The reason if it fails; the library appears whole or not at all."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return "they are for Linux on x86-64"
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-    if not compiler:
-        return "no C++ compiler (g++ or clang++)"
     part = library.with_suffix(".part")
-    command = [*compiler.split(), *FLAGS, *TARGET, "-o", str(part), str(source)]
+    try:
+        compiler = find_compiler(os.environ.get("CXX", ""))
+        if not compiler:
+            return "no C++ compiler (g++ or clang++)"
+        reason = _run_compiler([*compiler, *FLAGS, *TARGET, "-o", str(part), str(source)], part)
+        if reason is None:
+            part.replace(library)
+        return reason
+    except ValueError as error:
+        return f"CXX is {os.environ['CXX']!r}: {error}"
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def find_compiler(cxx: str) -> list[str]:
+    """The words of the compiler's command; none where there is no compiler.
+
+    `cxx` is a program, whose path may hold blanks, or a command as a shell would read it. Raises
+    ValueError for a quotation that is not closed.
+    """
+    if not cxx.strip():
+        found = shutil.which("g++") or shutil.which("clang++")
+        return [found] if found else []
+    return [cxx] if shutil.which(cxx) else shlex.split(cxx)
+
+
+def _run_compiler(command: list[str], part: Path) -> str | None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
-        return f"{compiler} cannot be started: {error}"
+        return f"{command[0]} cannot be started: {error}"
     if done.returncode:
-        return f"{compiler} says {done.stderr.strip()[:2000]}"
-    part.replace(library)
+        return f"{command[0]} failed: {done.stderr.strip()[:2000]}"
+    if not part.exists():
+        return f"{command[0]} reported success but wrote no file"
+    header = part.read_bytes()[:20]
+    if header[:4] != ELF or int.from_bytes(header[18:], "little") != X86_64:
+        return f"{command[0]} reported success but wrote no library for Linux on x86-64"
     return None
