@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from elmo_export.checkpoint import Checkpoint, expected_shapes
+from elmo_export.checkpoint import Checkpoint
+from elmo_export.shapes import expected_shapes
 from elmo_runtime.config import ElmoConfig
 
 

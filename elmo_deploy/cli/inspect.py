@@ -99,7 +99,7 @@ def count_parameters(config: ElmoConfig) -> int:
     """Weights of the biLM and its character CNN, the softmax of training not counted."""
     from math import prod
 
-    from elmo_export.checkpoint import expected_shapes
+    from elmo_export.shapes import expected_shapes
 
     return sum(prod(shape) for shape in expected_shapes(config).values())
 

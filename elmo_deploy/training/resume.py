@@ -6,10 +6,11 @@ and state.json (counters, positions in the text, digests). The last two are kept
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
-import shutil
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,18 @@ from torch import Tensor
 
 from elmo_runtime.errors import CheckpointError
 from elmo_runtime.files import atomic_directory, sha256_of
+from elmo_runtime.replacing import Format
+from elmo_runtime.scratch import remove_abandoned
 
 FOLDER, TENSORS, COUNTERS = "resume", "state.safetensors", "state.json"
 KEPT = 2
+STATE_FORMAT = Format(
+    name="saved state",
+    ours=lambda folder: (TENSORS, COUNTERS),
+    reserved=(TENSORS, COUNTERS),
+    last=(COUNTERS,),
+)
+_NAME = re.compile(r"step-\d{8,}")
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +50,7 @@ class SavedState:
 def save_state(run: Path, step: int, saved: SavedState) -> None:
     """Write the state of a step and remove all but the last two. A run has one writer."""
     folder = run / FOLDER / f"step-{step:08d}"
-    with atomic_directory(folder) as scratch:
+    with atomic_directory(folder, kind=STATE_FORMAT) as scratch:
         tensors = {name: tensor.contiguous() for name, tensor in saved.tensors.items()}
         save_file(tensors, scratch / TENSORS)
         content = {
@@ -49,9 +59,17 @@ def save_state(run: Path, step: int, saved: SavedState) -> None:
             "counters": dict(saved.counters),
         }
         (scratch / COUNTERS).write_text(json.dumps(content, ensure_ascii=False), "utf-8")
-    debris = (run / FOLDER).glob(".step-*")  # what a kill in the middle of a write left
-    for old in (*saved_folders(run)[:-KEPT], *debris):
-        shutil.rmtree(old)
+    remove_abandoned(run / FOLDER)
+    for old in saved_folders(run)[:-KEPT]:
+        _remove(old)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a saved state; its directory stays if it holds a file of someone else."""
+    for name in (COUNTERS, TENSORS):
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def load_latest(run: Path, *, device: torch.device) -> SavedState | None:
@@ -74,7 +92,7 @@ def load_latest(run: Path, *, device: torch.device) -> SavedState | None:
 
 def saved_folders(run: Path) -> list[Path]:
     """The saved states of a run, oldest first."""
-    return sorted((run / FOLDER).glob("step-*"))
+    return sorted(path for path in (run / FOLDER).glob("step-*") if _NAME.fullmatch(path.name))
 
 
 def _load(folder: Path, device: torch.device) -> SavedState:

@@ -13,14 +13,21 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from elmo_export.own_files import (
+    CHECKPOINT_FORMAT,
+    CONFIG,
+    MARK,
+    NO_VOCABULARY,
+    VOCABULARY,
+    WEIGHTS,
+)
+from elmo_export.shapes import expected_shapes
 from elmo_runtime.bundle import MANIFEST
-from elmo_runtime.characters import N_RAW_CHARACTERS
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import CheckpointError, ConfigError
-from elmo_runtime.files import atomic_directory, refuse_foreign, sha256_of
+from elmo_runtime.files import atomic_directory, sha256_of
 from elmo_runtime.float16 import FP16_MAX
 
-CONFIG, WEIGHTS, VOCABULARY = "config.json", "model.safetensors", "vocab.txt"
 SOFTMAX = ("softmax.weight", "softmax.bias")  # (V, P) and (V,): only a language model has them
 LAYER_MIX = ("layer_mix.weights", "layer_mix.gamma")  # (M, L+1) and (M,)
 
@@ -90,24 +97,24 @@ class Checkpoint:
     def write(self, folder: Path, *, half: bool = False) -> None:
         """Write the directory atomically; the same model gives the same bytes.
 
-        half: store the weights in float16, in half the space. Raises CheckpointError for a weight
-        beyond its range, InputError where something else than a checkpoint stands.
+        An older checkpoint there is replaced, and files that are not of it stay. half: store the
+        weights in float16, in half the space. Raises CheckpointError for a weight beyond its
+        range, InputError where files that we did not write would be lost, ArtefactError when the
+        disk is full.
         """
-        refuse_foreign(Path(folder), marker=WEIGHTS)
         stored = _halved(self.tensors) if half else self.tensors
-        with atomic_directory(folder) as scratch:
+        with atomic_directory(Path(folder), kind=CHECKPOINT_FORMAT) as scratch:
             options = self.config.to_options()
             if self.provenance:
                 options["provenance"] = dict(self.provenance)
             (scratch / CONFIG).write_text(json.dumps(options, indent=2) + "\n", "utf-8")
-            save_file(
-                {name: np.ascontiguousarray(stored[name]) for name in sorted(stored)},
-                scratch / WEIGHTS,
-            )
+            mark = NO_VOCABULARY
             if self.vocabulary is not None:
-                (scratch / VOCABULARY).write_text(
-                    "".join(f"{word}\n" for word in self.vocabulary), "utf-8"
-                )
+                text = "".join(f"{word}\n" for word in self.vocabulary)
+                (scratch / VOCABULARY).write_text(text, "utf-8")
+                mark = sha256_of(scratch / VOCABULARY)
+            tensors = {name: np.ascontiguousarray(stored[name]) for name in sorted(stored)}
+            save_file(tensors, scratch / WEIGHTS, metadata={MARK: mark})
 
 
 def _refuse_other_directories(folder: Path) -> None:
@@ -124,32 +131,6 @@ def _refuse_other_directories(folder: Path) -> None:
             f"{folder} is the directory of a training run",
             hint=f"name its checkpoint: {folder / 'checkpoint'}",
         )
-
-
-def expected_shapes(config: ElmoConfig) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor that an ELMo of this config must have."""
-    P, C, F = config.projection_dim, config.lstm_dim, config.n_filters
-    shapes: dict[str, tuple[int, ...]] = {
-        "char_cnn.embedding": (N_RAW_CHARACTERS, config.char_embedding_dim),
-        "char_cnn.projection.weight": (P, F),
-        "char_cnn.projection.bias": (P,),
-    }
-    for index, (width, count) in enumerate(config.filters):
-        convolution = f"char_cnn.convolutions.{index}"
-        shapes[f"{convolution}.weight"] = (count, config.char_embedding_dim, width)
-        shapes[f"{convolution}.bias"] = (count,)
-    for index in range(config.n_highway):
-        for part in ("transform", "gate"):
-            shapes[f"char_cnn.highways.{index}.{part}.weight"] = (F, F)
-            shapes[f"char_cnn.highways.{index}.{part}.bias"] = (F,)
-    for direction in ("forward", "backward"):
-        for depth in range(config.n_layers):
-            layer = f"bilm.{direction}_stack.layers.{depth}"
-            shapes[f"{layer}.input_weight"] = (P, 4 * C)
-            shapes[f"{layer}.recurrent_weight"] = (P, 4 * C)
-            shapes[f"{layer}.bias"] = (4 * C,)
-            shapes[f"{layer}.projection_weight"] = (C, P)
-    return shapes
 
 
 def _widened(name: str, tensor: NDArray[Any]) -> NDArray[np.float32]:

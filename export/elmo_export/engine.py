@@ -11,6 +11,7 @@ from pathlib import Path
 
 from elmo_export.engine_target import choose_gpu, choose_library
 from elmo_export.layer_report import report_layers
+from elmo_export.own_files import ENGINE_FORMAT
 from elmo_export.profiles import Range, chosen_profiles, encoder_sizes, input_shapes
 from elmo_export.trt_builder import BuildOptions, BuiltPlan, build_plan
 from elmo_runtime.backends.trt_library import Library
@@ -170,7 +171,7 @@ def _build(
     folder = bundle.path / ENGINES / wanted.name
     seconds: dict[str, float] = {}
     plans = []
-    with atomic_directory(folder) as scratch:
+    with atomic_directory(folder, kind=ENGINE_FORMAT) as scratch:
         for number, (order, unbuilt) in enumerate(zip(orders, wanted.plans, strict=True)):
             started = time.monotonic()
             built = _build_plan(

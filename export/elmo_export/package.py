@@ -13,19 +13,20 @@ import numpy as np
 from safetensors.numpy import save
 
 from elmo_export.cases import SHAPES, own_sentences, parity_cases, sentence_inputs, too_large
-from elmo_export.checkpoint import CONFIG, Checkpoint
+from elmo_export.checkpoint import Checkpoint
 from elmo_export.choice import choose_format
 from elmo_export.graph import build_bilm, build_joined, build_token_encoder
 from elmo_export.interface import describe_graph
 from elmo_export.model_card import model_card
+from elmo_export.own_files import BUNDLE_FORMAT, CONFIG, README, SAMPLES, WARM_STATE
 from elmo_export.panels import fits_panels
 from elmo_export.parity import TOLERANCES, ParityRow, Reference, References, as_text, compare
 from elmo_export.precision import Fp32
 from elmo_export.sessions import GraphRunner, load_onnxruntime, operators_are_usable
-from elmo_runtime.bundle import MANIFEST_DIGEST, Bundle, Graph, Manifest, write_manifest
+from elmo_runtime.bundle import Bundle, Graph, Manifest, write_manifest
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import InputError, VerificationError
-from elmo_runtime.files import atomic_directory, refuse_foreign
+from elmo_runtime.files import atomic_directory
 
 Progress = Callable[[str, float], None]  # what is being done, and the share 0..1 that is done
 N_SAMPLES = 4  # golden sentences; a few, for they are compared at every load
@@ -34,7 +35,6 @@ FORMS = {  # that exist in each precision
     "fp16": ("padded",),
     "int8": ("packed",),
 }
-README, SAMPLES, WARM_STATE = "README.md", "samples", "state/warm.safetensors"
 
 
 def export_bundle(
@@ -53,15 +53,14 @@ def export_bundle(
     `reference` computes the outputs of the `joined` graph from its inputs, all by name, as
     `elmo_deploy.model.reference.reference(checkpoint)` does. `warm_sentences` (tokens) give the
     warm state; by default some of our own. Raises VerificationError with the parity table,
-    InputError where something else than a bundle stands, BackendUnavailableError without ONNX
-    Runtime.
+    InputError where files that we did not write would be lost, ArtefactError when the disk is
+    full, BackendUnavailableError without ONNX Runtime.
     """
     load_onnxruntime()  # now, not after the minutes that the graphs take
     report = on_progress or (lambda what, share: None)
     wanted = list(_wanted(precisions, forms, joined))
     path = Path(path).absolute()  # the current folder may be the one that is replaced
-    refuse_foreign(path, marker=MANIFEST_DIGEST)
-    with atomic_directory(path) as folder:
+    with atomic_directory(path, kind=BUNDLE_FORMAT) as folder:
         graphs, notes = [], _left_out(checkpoint.config)
         formats: dict[str, Fp32] = {}
         for number, (part, form, precision) in enumerate(wanted):

@@ -7,8 +7,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from elmo_export.checkpoint import Checkpoint, expected_shapes
+from elmo_export.checkpoint import Checkpoint
 from elmo_export.panels import SUFFIX, as_matrix
+from elmo_export.shapes import expected_shapes
 from elmo_runtime.bundle import Bundle
 from elmo_runtime.errors import BundleError
 

@@ -159,12 +159,16 @@ def read_plan(folder: Path, plan: Plan) -> bytes:
 
 
 def engine_folders(bundle: Bundle) -> tuple[Path, ...]:
-    """The folders of the bundle's engines, in the order of their names."""
+    """The folders of the bundle's engines, in the order of their names; no hidden ones."""
     below = bundle.path / ENGINES
     if not below.is_dir() or below.is_symlink():
         return ()
     return tuple(
-        sorted(path for path in below.iterdir() if path.is_dir() and not path.is_symlink())
+        sorted(
+            path
+            for path in below.iterdir()
+            if path.is_dir() and not path.is_symlink() and not path.name.startswith(".")
+        )
     )
 
 

@@ -1,75 +1,97 @@
-"""The one atomic writer, and bounded reading. An artefact is whole or absent."""
+"""Atomic files and directories: each is complete under its name, or is not there.
+
+Every writer goes through `atomic_file` or `atomic_directory`. Both resolve links first, fail
+before the work where nothing can be written, keep a second writer away, and leave nothing behind.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import os
-import secrets
-import shutil
 import stat
-import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from elmo_runtime.errors import InputError
-
-_RENAME_EXCHANGE = 2  # linux/fs.h
-
-
-@contextlib.contextmanager
-def atomic_directory(target: Path) -> Iterator[Path]:
-    """Yield a scratch directory beside `target`; on success it takes target's place.
-
-    An old `target` stays until the new one is whole and on disk, and is then removed.
-    """
-    target = Path(target).absolute()  # "." has neither a name nor a parent
-    scratch = _beside(target)
-    scratch.mkdir()
-    mode = stat.S_IMODE(scratch.stat().st_mode)  # what the umask leaves
-    try:
-        yield scratch
-        for path in scratch.rglob("*"):
-            path.chmod(mode if path.is_dir() else mode & 0o666)  # safetensors writes 0600
-            _sync(path)
-        _sync(scratch)
-        _replace_directory(scratch, target)
-        _sync(target.parent)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+from elmo_runtime.replacing import (
+    NEW,
+    Format,
+    can_be_exchanged,
+    contents,
+    exchange,
+    fill,
+    roll_back,
+)
+from elmo_runtime.scratch import INSIDE, clear, scratch_beside, scratch_directory
+from elmo_runtime.storage import storage_errors, write_errors
 
 
 @contextlib.contextmanager
-def atomic_file(target: Path) -> Iterator[Path]:
-    """Yield a scratch path beside `target`; on success it is renamed to `target`."""
-    target = Path(target).absolute()  # "." has neither a name nor a parent
-    scratch = _beside(target)
-    scratch.touch(exist_ok=False)
-    mode = stat.S_IMODE(scratch.stat().st_mode)  # what the umask leaves
-    try:
-        yield scratch
-        scratch.chmod(mode)  # the writer may have put a file of its own there
-        _sync(scratch)
-        scratch.replace(target)
-        _sync(target.parent)
-    finally:
-        scratch.unlink(missing_ok=True)
+def atomic_file(target: Path, *, wait: float = 0.0) -> Iterator[Path]:
+    """Yield a scratch path; on success the file there is renamed to `target`.
 
-
-def refuse_foreign(target: Path, *, marker: str) -> None:
-    """Raise InputError unless `target` is absent, empty or a folder that holds the file `marker`.
-
-    Ask before the work that ends in `atomic_directory`, which removes what it replaces.
+    A link is resolved, so that the file it points to is replaced. wait: seconds to wait for
+    another process that writes the same file. Raises ArtefactError when the disk is full or
+    another process still writes, InputError where something else than a file stands.
     """
-    if not target.exists():
-        return
-    if not target.is_dir() or (any(target.iterdir()) and not (target / marker).is_file()):
-        raise InputError(
-            f"{target} exists and holds no {marker}, so it is not replaced",
-            hint="name a new directory, or remove the old one first",
-        )
+    target = _resolved(target)
+    _refuse_special(target)
+    with scratch_directory(scratch_beside(target), target=target, wait=wait) as place:
+        clear(place)
+        scratch = place / target.name
+        with storage_errors(target):
+            scratch.touch(exist_ok=False)
+            mode = stat.S_IMODE(scratch.stat().st_mode)  # what the umask leaves
+            yield scratch
+        with write_errors(target):
+            scratch.chmod(mode)  # the writer may have put a file of its own there
+            _sync(scratch)
+            scratch.replace(target)
+            _sync(target.parent)
+
+
+@contextlib.contextmanager
+def atomic_directory(target: Path, *, kind: Format) -> Iterator[Path]:
+    """Yield a scratch directory; on success its files become those of the directory `target`.
+
+    An existing `target` must be of the format `kind`, or empty. Files that we did not write stay;
+    where they are in the way, InputError names them. Raises ArtefactError when the disk is full
+    or another process writes there.
+    """
+    target = _resolved(target)
+    place, within = _place_for(target, kind)
+    with scratch_directory(place, target=target) as scratch:
+        if within:
+            roll_back(target, scratch)
+        clear(scratch)
+        contents(target, kind)  # refuse before the work
+        new = scratch / NEW
+        with storage_errors(target):
+            new.mkdir()
+            yield new
+        with write_errors(target):
+            _finish_files(new)
+            _put_in_place(new, target, kind, within=within)
+            _sync(target.parent)
+
+
+def check_directory(target: Path, *, kind: Format) -> None:
+    """Raise what `atomic_directory` would raise before the work; leaves nothing behind."""
+    target = _resolved(target)
+    place, within = _place_for(target, kind)
+    with scratch_directory(place, target=target) as scratch:
+        if within:
+            roll_back(target, scratch)
+        contents(target, kind)
+
+
+def check_file(target: Path) -> None:
+    """Raise what `atomic_file` would raise before the work; leaves nothing behind."""
+    target = _resolved(target)
+    _refuse_special(target)
+    with scratch_directory(scratch_beside(target), target=target):
+        pass
 
 
 def sha256_of(path: Path) -> str:
@@ -78,42 +100,46 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _beside(target: Path) -> Path:
-    """A new name in the folder of `target`, which is made if need be."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    return target.parent / f".{target.name}.{secrets.token_hex(8)}"
+def _resolved(target: Path) -> Path:
+    return Path(os.path.realpath(target))  # "." has neither a name nor a parent
 
 
-def _replace_directory(scratch: Path, target: Path) -> None:
-    if not target.exists():
-        scratch.rename(target)
-        return
-    if _exchange(scratch, target):
-        return  # the old one now stands where the caller removes its scratch
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent)) / target.name
-    target.rename(old)  # a directory cannot be renamed onto a full one; the gap is two renames wide
-    try:
-        scratch.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    finally:
-        shutil.rmtree(old.parent, ignore_errors=True)
+def _refuse_special(target: Path) -> None:
+    """A rename would put a file where /dev/null or a named pipe is."""
+    if target.exists() and not target.is_file():
+        what = "a directory" if target.is_dir() else "not a regular file"
+        raise InputError(f"{target} is {what}", hint="name a file to write")
 
 
-def _exchange(scratch: Path, target: Path) -> bool:
-    """Swap two directories in one step; False where only two renames can do it.
+def _place_for(target: Path, kind: Format) -> tuple[Path, bool]:
+    """The scratch directory for `target`, and whether it is inside, to fill target from within."""
+    beside, inside = scratch_beside(target), target / INSIDE
+    if not target.is_dir():
+        return beside, False
+    if inside.exists():  # a killed writer left files to roll back, or one is at work
+        return inside, True
+    found = contents(target, kind)
+    wholly_ours = bool(found.ours) and not found.foreign
+    return (beside, False) if wholly_ours and can_be_exchanged(target) else (inside, True)
 
-    A process killed between two renames left no bundle at all under its name.
-    """
-    if sys.platform != "linux" or target.is_symlink() or not target.is_dir():
-        return False
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if renameat2 is None:  # musl, or a glibc older than 2.28
-        return False
-    here = -100  # AT_FDCWD: relative paths start from the current directory
-    paths = here, os.fsencode(scratch), here, os.fsencode(target)
-    return bool(renameat2(*paths, _RENAME_EXCHANGE) == 0)
+
+def _finish_files(folder: Path) -> None:
+    """Give the files the mode that the umask leaves (safetensors writes 0600), and sync them."""
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    for path in folder.rglob("*"):
+        path.chmod(mode if path.is_dir() else mode & 0o666)
+        _sync(path)
+    _sync(folder)
+
+
+def _put_in_place(new: Path, target: Path, kind: Format, *, within: bool) -> None:
+    if within:
+        fill(target, new.parent, kind)
+    elif target.exists():
+        contents(target, kind)
+        exchange(new, target, kind)
+    else:
+        new.rename(target)
 
 
 def _sync(path: Path) -> None:

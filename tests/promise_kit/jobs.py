@@ -11,6 +11,7 @@ from pathlib import Path
 
 from elmo_runtime import Embedder
 from elmo_runtime.bulk import BlockLimits, Corpus, embedding_job, find_sources
+from elmo_runtime.errors import ArtefactError
 
 LIMITS = BlockLimits(rows=12, tokens=130)
 
@@ -51,13 +52,13 @@ def plant(fault: str) -> None:
 
 
 @contextlib.contextmanager
-def _in_place(target: Path) -> Iterator[Path]:
+def _in_place(target: Path, **_: object) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     yield target
 
 
 @contextlib.contextmanager
-def _directory_in_place(target: Path) -> Iterator[Path]:
+def _directory_in_place(target: Path, **_: object) -> Iterator[Path]:
     target.mkdir(exist_ok=True)
     yield target
 
@@ -68,7 +69,7 @@ def export_with_room_for(size: int, bundle: Path, seed: int) -> str:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     try:
         export_over(bundle, seed)
-    except OSError as error:
+    except ArtefactError as error:
         return str(error)
     return ""
 

@@ -106,10 +106,14 @@ def test_what_is_not_whole_is_written_again(tmp_path, corpus_file, damage):
             part.write_bytes(part.read_bytes()[:-1])
         case "leftovers":
             part.unlink()
-            for scratch in (f".{part.name}.x1", "_journal/.part-00002.json.x2", "._job.json.x3"):
-                (out / scratch).write_text("half")
+            for name in (f".{part.name}", "_journal/.part-00002.json", "._job.json"):
+                scratch = out / f"{name}.elmo-partial"
+                scratch.mkdir()
+                (scratch / "owner").write_text('{"pid": 1, "host": "another"}')
+                (scratch / "half").write_text("half")
     assert run(out, corpus_file, resume=True).parts_written == 1
     assert content(out) == whole
+    assert not list(out.rglob(".*"))
 
 
 def test_a_folder_is_not_written_twice_by_mistake(tmp_path, corpus_file):
@@ -206,7 +210,7 @@ def test_the_journal_holds_the_digest_of_each_part(tmp_path, corpus_file):
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, corpus_file):
     (tmp_path / "file").touch()
-    with pytest.raises(ArtefactError, match=r"cannot be written: .*; make room there"):
+    with pytest.raises(ArtefactError, match=r"cannot be written: Not a directory; check the path"):
         run(tmp_path / "file" / "out", corpus_file)
 
 

@@ -39,7 +39,9 @@ def test_the_last_two_are_kept_and_the_newest_is_read(tmp_path):
 
 
 def test_what_a_kill_left_is_swept_away(tmp_path):
-    (tmp_path / "resume" / ".step-00000001.x").mkdir(parents=True)
+    scratch = tmp_path / "resume" / ".step-00000001.elmo-partial"
+    scratch.mkdir(parents=True)
+    (scratch / "owner").touch()
     save_state(tmp_path, 2, state(2))
     assert [path.name for path in (tmp_path / "resume").iterdir()] == ["step-00000002"]
 

@@ -6,8 +6,7 @@ It knows nothing of the command line or of graphs: vectors come from a function.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,9 @@ from elmo_runtime.bulk.journal import Entry, Folder
 from elmo_runtime.bulk.parquet import ParquetPart
 from elmo_runtime.bulk.progress import Shard, Summary
 from elmo_runtime.bulk.records import BadRecord, Record
-from elmo_runtime.errors import ArtefactError, InputError
+from elmo_runtime.errors import InputError
 from elmo_runtime.files import atomic_file, sha256_of
+from elmo_runtime.storage import write_errors
 
 Vectors = Mapping[str, NDArray[Any]]  # output name -> (n_tokens, width), or (width,) where pooled
 SCHEMA = 1  # of the folder; a change of what the parts hold counts it up
@@ -74,7 +74,7 @@ class BulkJob:
         )  # input read before this block, after
         self._share_of_block = 1.0
         of_the_folder = {"schema": SCHEMA, **asdict(columns), "limits": asdict(self._limits)}
-        with _writing(target):
+        with write_errors(target):
             self._folder = Folder(target, {**of_the_folder, **settings})
 
     def run(
@@ -87,8 +87,8 @@ class BulkJob:
         """Write, in order, every part that is this worker's and not there yet.
 
         stop is asked between blocks: true ends the run with all finished parts whole. on_sentence
-        is told the tokens of each sentence. Raises InputError for a bad line when on_error is
-        "fail", ArtefactError when the disk is full; a later run with `resume` goes on from there.
+        gets the number of tokens of each sentence. Raises InputError for a bad line when on_error
+        is "fail", ArtefactError when the disk is full; a later run with `resume` continues there.
         """
         summary = Summary()
         for block in blocks(lines, self._limits):
@@ -116,8 +116,7 @@ class BulkJob:
             )
         entry = self._folder.finished(block.number, block.digest)
         if entry is None:
-            with _writing(part):
-                entry = self._write(block, on_sentence)
+            entry = self._write(block, on_sentence)
             summary.parts_written += 1
         else:
             summary.parts_found += 1
@@ -128,7 +127,6 @@ class BulkJob:
     def _write(self, block: Block, on_sentence: Callable[[int], object]) -> Entry:
         records, skipped = self._sort_out(block)
         self._share_of_block = 0.0 if records else 1.0
-        self._folder.sweep(block.number)
         part = self._folder.part(block.number)
         with atomic_file(part) as scratch, self._open_part(scratch) as writer:
             vectors_of_all = self._vectors_of([record.tokens for record in records])
@@ -137,15 +135,16 @@ class BulkJob:
                 writer.add(record.id, record.tokens, vectors)
                 self._share_of_block = number / len(records)
                 on_sentence(len(record.tokens))
-        entry = Entry(
-            input_sha256=block.digest,
-            part_bytes=part.stat().st_size,
-            part_sha256=sha256_of(part),
-            sentences=len(records),
-            tokens=sum(len(record.tokens) for record in records),
-            skipped=skipped,
-        )
-        self._folder.enter(block.number, entry)
+        with write_errors(part):
+            entry = Entry(
+                input_sha256=block.digest,
+                part_bytes=part.stat().st_size,
+                part_sha256=sha256_of(part),
+                sentences=len(records),
+                tokens=sum(len(record.tokens) for record in records),
+                skipped=skipped,
+            )
+            self._folder.enter(block.number, entry)
         return entry
 
     def _sort_out(self, block: Block) -> tuple[list[Record], tuple[str, ...]]:
@@ -164,15 +163,3 @@ class BulkJob:
     def _open_part(self, path: Path) -> ParquetPart:
         columns = self._columns
         return ParquetPart(path, columns=columns.widths, pooled=columns.pooled, dtype=columns.dtype)
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Say in one line that the disk is full, or what else the system has against this file."""
-    try:
-        yield
-    except OSError as error:
-        raise ArtefactError(
-            f"{path} cannot be written: {error.strerror or error}",
-            hint="make room there, then run the same command with resume",
-        ) from error

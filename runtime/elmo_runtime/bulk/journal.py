@@ -13,16 +13,18 @@ written again.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from elmo_runtime.errors import ArtefactError, InputError
 from elmo_runtime.files import atomic_file
+from elmo_runtime.scratch import remove_abandoned
 
 JOB, JOURNAL = "_job.json", "_journal"
+WAIT_FOR_WORKERS = 30.0  # seconds; workers that start together write the same job file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +43,18 @@ class Folder:
     """The output folder of a job whose settings are the same for every worker."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
-        """Create it, or check that it was begun with these settings; InputError if not."""
-        self.path = path
-        self._path_of_job = path / JOB
-        if not self._path_of_job.exists():
-            with suppress(FileNotFoundError):  # another worker swept ours: its text is the same
-                _write_json(self._path_of_job, settings)
-        self._sweep(f".{JOB}.*")
-        _refuse_other_settings(path, _read_json(self._path_of_job), _plain(settings))
+        """Create it, or check that it was begun with these settings; InputError if not.
+
+        Removes what killed workers left half written.
+        """
+        self.path = Path(os.path.realpath(path))
+        job = self.path / JOB
+        if not job.exists():
+            self._refuse_foreign_parts()
+            _write_json(job, settings, wait=WAIT_FOR_WORKERS)
+        for folder in (self.path, self.path / JOURNAL):
+            remove_abandoned(folder)
+        _refuse_other_settings(path, _read_json(job), _plain(settings))
 
     def part(self, block: int) -> Path:
         """Where the vectors of a block go."""
@@ -82,21 +88,21 @@ class Folder:
         """Record that the part is whole."""
         _write_json(self._entry(block), asdict(entry))
 
-    def sweep(self, block: int) -> None:
-        """Remove what a killed worker left of this block half written."""
-        self._sweep(f".{self.part(block).name}.*")
-        self._sweep(f"{JOURNAL}/.{self._entry(block).name}.*")
-
     def _entry(self, block: int) -> Path:
         return self.path / JOURNAL / f"part-{block:05d}.json"
 
-    def _sweep(self, pattern: str) -> None:
-        for scratch in self.path.glob(pattern):
-            scratch.unlink(missing_ok=True)
+    def _refuse_foreign_parts(self) -> None:
+        """A Parquet data set of someone else often has parts of the same names."""
+        parts = sorted(path.name for path in self.path.glob("part-*.parquet"))
+        if parts:
+            raise InputError(
+                f"{self.path} holds {parts[0]} but no {JOB}, so another program wrote it",
+                hint="write to another directory",
+            )
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    with atomic_file(path) as scratch:
+def _write_json(path: Path, content: Mapping[str, Any], *, wait: float = 0.0) -> None:
+    with atomic_file(path, wait=wait) as scratch:
         scratch.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
