@@ -42,10 +42,11 @@ Sentences = Iterable[str | Sequence[str]]  # texts, split at spaces, or lists of
 class Embedder:
     """ELMo vectors from a bundle; `Embedder.load` opens one. Serves any number of threads.
 
-    >>> with Embedder.load("bundle") as elmo:  # doctest: +SKIP
-    ...     out = elmo.embed(["the cat is on the mat", "dogs are in the fog"])
-    ...     out["elmo"][0].shape
-    (6, 1024)
+    Examples:
+        >>> with Embedder.load("bundle") as elmo:  # doctest: +SKIP
+        ...     out = elmo.embed(["the cat is on the mat", "dogs are in the fog"])
+        ...     out["elmo"][0].shape
+        (6, 1024)
     """
 
     def __init__(

@@ -9,6 +9,8 @@ import jsonschema
 import pytest
 import yaml
 
+import elmo_runtime
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -70,3 +72,18 @@ def test_an_issue_form_has_labeled_fields(path):
         "properties": {"body": {"type": "array", "minItems": 1, "items": field}},
     }
     jsonschema.validate(yaml.safe_load(path.read_text("utf-8")), form)
+
+
+def test_the_command_line_page_lists_every_exit_code():
+    text = (ROOT / "docs" / "generated_pages.py").read_text("utf-8")
+    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.M)}
+    errors = [getattr(elmo_runtime, name) for name in elmo_runtime.__all__ if "Error" in name]
+    assert documented == {0, 130} | {error.exit_code for error in errors}
+
+
+def test_the_navigation_lists_every_page():
+    """`make docs` checks this too, but only where MkDocs is installed."""
+    navigation = re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.M)
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
+    generated = set(re.findall(r'"([\w/]+\.md)"', (ROOT / "docs/generated_pages.py").read_text()))
+    assert set(navigation) == pages | generated
