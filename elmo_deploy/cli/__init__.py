@@ -7,6 +7,7 @@ or provider is missing), 5 artefact missing, corrupt or incompatible; 130 after 
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -87,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     warnings.showwarning = _show_warning
+    _make_encodable()
     try:
         app([word for word in words if word != "--debug"], prog_name="elmo-deploy")
     except SystemExit:
@@ -97,6 +99,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             traceback.print_exception(error)
         command = next((word for word in words if word in VERBS), "")
         raise SystemExit(report_failure(error, command=command)) from None
+
+
+def _make_encodable() -> None:
+    """Let streams that are not UTF-8 print escapes for what they cannot encode.
+
+    LC_ALL=C, PYTHONIOENCODING=ascii or a file name that is not UTF-8 raised UnicodeEncodeError.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None where the caller closed it
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:

@@ -20,8 +20,8 @@ def embed(
         list[str],
         typer.Argument(
             metavar="INPUT",
-            help="Files, folders or globs: text with one sentence per line, .jsonl or .parquet;"
-            " the first two also as .gz. - is stdin.",
+            help="Files, folders or globs: text with one sentence per line, .jsonl, .parquet,"
+            " .fasta or .conllu, plain or .gz. - is stdin.",
         ),
     ],
     out: Annotated[

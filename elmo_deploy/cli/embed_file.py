@@ -46,7 +46,7 @@ def embed_file(
     with Embedder.load(bundle, **loading) as elmo:
         (output,) = checked_outputs(output, elmo.config)
         shape = _row_shape(elmo, output)
-        texts: deque[str] = deque()  # of the sentences that were read and are not yet written
+        texts: deque[str] = deque()  # keys of the sentences that were read and are not yet written
         sentences = _tokens(corpus, texts, skipped if on_error == "skip" else None)
         stream = _vectors(elmo, sentences, output, dtype, rows)
         with (
@@ -70,13 +70,13 @@ def embed_file(
 def _tokens(
     corpus: Corpus, texts: deque[str], skipped: list[str] | None
 ) -> Iterator[tuple[str, ...]]:
-    """The sentences of the corpus; what each one says is left in `texts`.
+    """The sentences of the corpus; what each is looked up by is left in `texts`.
 
     A line that gives none goes to `skipped`, or without such a list raises InputError.
     """
     for record in corpus:
         if not isinstance(record, BadRecord):
-            texts.append(" ".join(record.tokens))
+            texts.append(record.key)
             yield record.tokens
         elif skipped is not None:
             skipped.append(str(record))

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from elmo_deploy.cli.text_options import FORMAT, TEXT_FIELD
+
 if TYPE_CHECKING:
     from elmo_export.checkpoint import Checkpoint
+    from elmo_runtime.text import Source
 
 
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="A trained checkpoint with its softmax.")],
     text: Annotated[
-        list[str], typer.Option("--text", help="Text files or a quoted pattern; may be repeated.")
+        list[str],
+        typer.Option(
+            "--text",
+            help="Files, folders or a quoted pattern: text, .jsonl, .parquet, .fasta or .conllu,"
+            " plain or .gz; repeatable. With --score - is stdin.",
+        ),
     ],
     batch_size: Annotated[
         int, typer.Option(min=1, help="Rows of text per batch (256 is bilm-tf's default).")
@@ -29,6 +38,8 @@ def evaluate(
         ),
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    format: Annotated[str, typer.Option(help=FORMAT)] = "auto",
+    text_field: Annotated[str, typer.Option(help=TEXT_FIELD)] = "text",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print the forward, backward and mean perplexity of held-out text."""
@@ -36,11 +47,15 @@ def evaluate(
     from elmo_deploy.training.evaluation import evaluate as measure
     from elmo_deploy.training.shards import find_shards
     from elmo_export.checkpoint import Checkpoint
+    from elmo_runtime.text import Fields, find_sources
 
-    model, shards = Checkpoint.read(checkpoint), find_shards(text)
+    fields = Fields(text=text_field)
+    model = Checkpoint.read(checkpoint)
     if score:
-        _print_scores(model, shards, device=device, as_json=as_json)
+        sources = find_sources(text, format=format, fields=fields)
+        _print_scores(model, sources, device=device, as_json=as_json)
         return
+    shards = find_shards(text, format=format, fields=fields)
     result = measure(model, shards=shards, batch_size=batch_size, device=device)
     figures = {
         "forward_perplexity": result.forward_perplexity,
@@ -57,14 +72,16 @@ def evaluate(
 
 
 def _print_scores(
-    model: Checkpoint, shards: tuple[Path, ...], *, device: str, as_json: bool
+    model: Checkpoint, sources: Sequence[Source], *, device: str, as_json: bool
 ) -> None:
+    """One line per sentence of the input, the empty ones too, so that both line up."""
     from dataclasses import asdict
 
     from elmo_deploy.training.evaluation import score as score_sentences
-    from elmo_deploy.training.shards import read_all_sentences
+    from elmo_deploy.training.shards import read_records
 
-    for sentence in score_sentences(model, read_all_sentences(shards), device=device):
+    sentences = (record.tokens for source in sources for record in read_records(source))
+    for sentence in score_sentences(model, sentences, device=device):
         if as_json:
             print(json.dumps(asdict(sentence)))
         else:

@@ -53,7 +53,7 @@ def _describe_bundle(path: Path) -> dict[str, Any]:
     from elmo_runtime.bundle import MANIFEST, Bundle
 
     bundle = Bundle.open(path)
-    files = json.loads((path / MANIFEST).read_text("utf-8"))["files"]
+    files = json.loads((path / MANIFEST).read_bytes())["files"]
     return {
         "kind": "bundle",
         "bytes": sum(entry["bytes"] for entry in files.values()),

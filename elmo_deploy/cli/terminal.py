@@ -37,7 +37,12 @@ def stderr() -> Console:
 
 def print_json(answer: Mapping[str, Any]) -> None:
     """Print the answer for programs: one JSON object on stdout and nothing else."""
-    print(json.dumps(answer, indent=2, ensure_ascii=False))
+    text = json.dumps(answer, indent=2, ensure_ascii=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:  # an ASCII stream, or a file name that is not UTF-8
+        text = json.dumps(answer, indent=2)
+    print(text)
 
 
 def tell_skipped(lines: Sequence[str]) -> None:

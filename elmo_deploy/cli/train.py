@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from elmo_deploy.cli.text_options import FORMAT, TEXT_FIELD
+
 if TYPE_CHECKING:
     from elmo_deploy.training import TrainingOptions, Vocabulary
     from elmo_export.checkpoint import Checkpoint
@@ -15,7 +17,11 @@ if TYPE_CHECKING:
 def train(
     text: Annotated[
         list[str],
-        typer.Option("--train", help="Text files or a quoted pattern, plain or .gz; repeatable."),
+        typer.Option(
+            "--train",
+            help="Files, folders or a quoted pattern: text, .jsonl, .parquet, .fasta or .conllu,"
+            " plain or .gz; repeatable.",
+        ),
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The directory of the run.", show_default=False)
@@ -58,6 +64,8 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     save_every: Annotated[int, typer.Option(min=1, help="Save the state every N steps.")] = 1000,
     log_every: Annotated[int, typer.Option(min=1, help="Log the loss every N steps.")] = 100,
+    format: Annotated[str, typer.Option(help=FORMAT)] = "auto",
+    text_field: Annotated[str, typer.Option(help=TEXT_FIELD)] = "text",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train the biLM by the paper's recipe. Ctrl-C saves and stops; --resume continues.
@@ -70,6 +78,7 @@ def train(
     from elmo_deploy.training import train as run_training
     from elmo_deploy.training.shards import find_shards
     from elmo_export.checkpoint import Checkpoint
+    from elmo_runtime.text import Fields
 
     changes = {
         "n_epochs": epochs,
@@ -85,7 +94,7 @@ def train(
     weights = None if start is None else Checkpoint.read(start)
     result = run_training(
         _options(options, weights, {k: v for k, v in changes.items() if v is not None}),
-        shards=find_shards(text),
+        shards=find_shards(text, format=format, fields=Fields(text=text_field)),
         vocabulary=_vocabulary(vocab, weights),
         run=out,
         start=weights,

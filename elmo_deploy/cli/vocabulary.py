@@ -7,9 +7,17 @@ from typing import Annotated
 
 import typer
 
+from elmo_deploy.cli.text_options import FORMAT, TEXT_FIELD
+
 
 def vocabulary(
-    text: Annotated[list[str], typer.Argument(help="Text files or quoted patterns, plain or .gz.")],
+    text: Annotated[
+        list[str],
+        typer.Argument(
+            help="Files, folders or quoted patterns: text, .jsonl, .parquet, .fasta or .conllu,"
+            " plain or .gz. - is stdin."
+        ),
+    ],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The vocab.txt to write.", show_default=False)
     ],
@@ -20,13 +28,17 @@ def vocabulary(
         ),
     ] = None,
     min_count: Annotated[int, typer.Option(help="Leave out words that occur less often.")] = 1,
+    format: Annotated[str, typer.Option(help=FORMAT)] = "auto",
+    text_field: Annotated[str, typer.Option(help=TEXT_FIELD)] = "text",
 ) -> None:
     """Count the tokens of a text; write <S>, </S>, <UNK> and the tokens by falling count."""
     from elmo_deploy.cli import terminal
-    from elmo_deploy.training.shards import find_shards, read_all_sentences
+    from elmo_deploy.training.shards import read_all_sentences
     from elmo_deploy.training.vocabulary import Vocabulary
+    from elmo_runtime.text import Fields, find_sources
 
-    sentences = read_all_sentences(find_shards(text))
+    sources = find_sources(text, format=format, fields=Fields(text=text_field))
+    sentences = read_all_sentences(sources)
     counted = Vocabulary.count(sentences, max_size=max_size, min_count=min_count)
     counted.write(out)
     terminal.stdout().print(f"{len(counted):,} lines written to {out}")

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from elmo_deploy.training.randomness import Purpose, numbers_for
-from elmo_deploy.training.shards import read_sentences
+from elmo_deploy.training.shards import Shard, read_sentences
 from elmo_deploy.training.vocabulary import BEGIN, END
 from elmo_runtime.errors import InputError
 
@@ -42,7 +41,12 @@ class ShuffledSentences:
     """The sentences of all shards without end: shards in random order, shuffled inside."""
 
     def __init__(
-        self, shards: Sequence[Path], *, seed: int, direction: int, position: Position | None = None
+        self,
+        shards: Sequence[Shard],
+        *,
+        seed: int,
+        direction: int,
+        position: Position | None = None,
     ) -> None:
         self._shards = shards
         self._seed, self._direction = seed, direction
@@ -142,7 +146,7 @@ class TrainingStreams:
 
     def __init__(
         self,
-        shards: Sequence[Path],
+        shards: Sequence[Shard],
         *,
         n_rows: int,
         seed: int,

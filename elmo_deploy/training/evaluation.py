@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -16,7 +15,7 @@ from elmo_deploy.training.corpus import PackedRows, Window
 from elmo_deploy.training.devices import choose_device
 from elmo_deploy.training.language_model import LanguageModel
 from elmo_deploy.training.lexicon import Lexicon
-from elmo_deploy.training.shards import read_all_sentences
+from elmo_deploy.training.shards import Shard, read_all_sentences
 from elmo_deploy.training.vocabulary import BEGIN, END, Vocabulary
 from elmo_export.checkpoint import SOFTMAX, Checkpoint
 from elmo_runtime.errors import CheckpointError, InputError
@@ -62,7 +61,7 @@ class SentenceScore:
 
 
 def evaluate(
-    checkpoint: Checkpoint, *, shards: Sequence[Path], batch_size: int = 256, device: str = "auto"
+    checkpoint: Checkpoint, *, shards: Sequence[Shard], batch_size: int = 256, device: str = "auto"
 ) -> Evaluation:
     """The perplexity of held-out text as bilm-tf's `run_test.py` defines it.
 
@@ -151,7 +150,7 @@ class Judge:
         ]
 
 
-def _single_steps(shards: Sequence[Path], n_rows: int, *, backward: bool) -> Iterator[Window]:
+def _single_steps(shards: Sequence[Shard], n_rows: int, *, backward: bool) -> Iterator[Window]:
     rows = PackedRows(read_all_sentences(shards), n_rows=n_rows, backward=backward)
     while (step := rows.window(1)) is not None:
         yield step

@@ -99,7 +99,7 @@ def read_metrics(path: Path) -> list[Metrics]:
     if not path.exists():
         return []
     records = []
-    for line in path.read_text("utf-8", errors="replace").splitlines():
+    for line in path.read_text("utf-8-sig", errors="replace").splitlines():
         try:
             records.append(Metrics(**json.loads(line)))
         except (ValueError, TypeError):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -24,6 +23,7 @@ from elmo_deploy.training.options import TrainingOptions
 from elmo_deploy.training.precision import LossScale, products_in
 from elmo_deploy.training.randomness import Purpose, numbers_for, torch_seed
 from elmo_deploy.training.resume import SavedState
+from elmo_deploy.training.shards import Shard
 from elmo_deploy.training.softmax import RowGradient, SampledSoftmax, draw_negatives
 from elmo_deploy.training.vocabulary import Vocabulary
 
@@ -36,7 +36,7 @@ class Learner:
         options: TrainingOptions,
         *,
         model: LanguageModel,
-        shards: Sequence[Path],
+        shards: Sequence[Shard],
         vocabulary: Vocabulary,
         processes: Processes,
     ) -> None:

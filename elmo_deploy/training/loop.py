@@ -20,7 +20,7 @@ from elmo_deploy.training.optimizer import clip_to_global_norm, learning_rate_at
 from elmo_deploy.training.options import TrainingOptions
 from elmo_deploy.training.randomness import Purpose, torch_seed
 from elmo_deploy.training.run_folder import RunFolder
-from elmo_deploy.training.shards import read_all_sentences
+from elmo_deploy.training.shards import Shard, read_all_sentences
 from elmo_deploy.training.softmax import require_fewer_negatives
 from elmo_deploy.training.vocabulary import Vocabulary
 from elmo_export.checkpoint import Checkpoint
@@ -52,7 +52,7 @@ class TrainingResult:
 def train(
     options: TrainingOptions,
     *,
-    shards: Sequence[Path],
+    shards: Sequence[Shard],
     vocabulary: Vocabulary,
     run: Path,
     start: Checkpoint | None = None,
@@ -122,7 +122,7 @@ def train(
 
 
 def completed(
-    options: TrainingOptions, shards: Sequence[Path], vocabulary: Vocabulary
+    options: TrainingOptions, shards: Sequence[Shard], vocabulary: Vocabulary
 ) -> TrainingOptions:
     """The options with what follows from the texts; refuses a vocabulary that does not fit."""
     if options.n_tokens_vocab not in (None, len(vocabulary)):

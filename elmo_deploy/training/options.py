@@ -107,7 +107,7 @@ class TrainingOptions:
     def read(cls, path: Path) -> TrainingOptions:
         """Read an `options.json`. Raises ConfigError, one line."""
         try:
-            options = json.loads(path.read_text("utf-8"))
+            options = json.loads(path.read_bytes())  # bytes may begin with a byte order mark
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path} cannot be read as JSON: {error}") from error
         if not isinstance(options, dict):

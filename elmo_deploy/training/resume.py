@@ -97,7 +97,7 @@ def saved_folders(run: Path) -> list[Path]:
 
 def _load(folder: Path, device: torch.device) -> SavedState:
     try:
-        content = json.loads((folder / COUNTERS).read_text("utf-8"))
+        content = json.loads((folder / COUNTERS).read_bytes())
         counters = content["counters"]
         whole = (
             content["counters sha256"] == _digest(counters)

@@ -16,6 +16,7 @@ import torch
 
 from elmo_deploy.training.options import TrainingOptions
 from elmo_deploy.training.resume import SavedState, load_latest, save_state
+from elmo_deploy.training.shards import Shard, identity_of
 from elmo_deploy.training.vocabulary import Vocabulary
 from elmo_export.checkpoint import Checkpoint
 from elmo_runtime.errors import ConfigError, InputError
@@ -35,14 +36,14 @@ class RunFolder:
         path: Path,
         *,
         options: TrainingOptions,
-        shards: Sequence[Path],
+        shards: Sequence[Shard],
         vocabulary: Vocabulary,
     ) -> None:
         self.path = path
         self._options = options.to_options()
         self._identity = {
             "options": {k: v for k, v in self._options.items() if k not in MAY_CHANGE},
-            "shards": [[shard.name, shard.stat().st_size] for shard in shards],
+            "shards": [identity_of(shard) for shard in shards],
             "vocabulary": _digest(vocabulary.words),
         }
 

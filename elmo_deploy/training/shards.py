@@ -1,67 +1,66 @@
-"""Text files, plain or .gz -> lines and sentences; names file and line of what is wrong."""
+"""The texts of training and evaluation -> sentences, by the readers that every command uses."""
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Iterator, Sequence
-from glob import glob
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
-from elmo_runtime.errors import ArtefactError, InputError
+from elmo_runtime.errors import InputError, TextError
+from elmo_runtime.text import BadRecord, Fields, Record, Source
+from elmo_runtime.text.readers import read_source
+from elmo_runtime.text.sources import files_of, source_at
 
-
-class TextError(ArtefactError):
-    """A text file cannot be read as lines of UTF-8."""
-
-
-def find_shards(patterns: Sequence[str]) -> tuple[Path, ...]:
-    """The files that the patterns name, sorted, each once. Raises InputError if there are none."""
-    found = {Path(name) for pattern in patterns for name in glob(pattern, recursive=True)}
-    shards = tuple(sorted(path for path in found if path.is_file()))
-    if not shards:
-        raise InputError(
-            f"no file matches {', '.join(patterns)}", hint="quote the pattern, as in 'shards/*.gz'"
-        )
-    return shards
+Shard = Source | Path  # a path is read in the format that its suffix names
 
 
-def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a file without their ends, in bounded memory.
+def find_shards(
+    patterns: Sequence[str], *, format: str = "auto", fields: Fields | None = None
+) -> tuple[Source, ...]:
+    """The files that the patterns name, sorted by path, each once.
 
-    Raises TextError naming file and line for bytes that are not UTF-8, and for a torn .gz.
+    Training and perplexity read a text several times, so InputError is raised for standard input
+    and pipes, as it is when there is no file.
     """
-    number = 0
-    try:
-        with _open(path) as stream:
-            for line in stream:
-                number += 1
-                yield line.rstrip(b"\r\n").decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise TextError(
-            f"{path}:{number}: not UTF-8: byte 0x{error.object[error.start]:02x}"
-            f" at column {error.start + 1}",
-            hint="convert the file: iconv -f ENCODING -t UTF-8",
-        ) from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise TextError(f"{path}:{number + 1}: cannot be read: {error}") from error
+    paths = [path for pattern in patterns for _, path in files_of(pattern, format=format)]
+    if not all(path and path.is_file() for path in paths):
+        raise InputError(
+            "standard input and pipes can be read only once, this text is read several times",
+            hint="save it to a file first",
+        )
+    by_file = {path.resolve(): path for path in sorted((p for p in paths if p), reverse=True)}
+    return tuple(source_at(path, format=format, fields=fields) for path in sorted(by_file.values()))
 
 
-def read_sentences(path: Path) -> Iterator[list[str]]:
-    """The tokens of each line, split at white space; blank lines are passed over."""
-    for number, line in enumerate(read_lines(path), start=1):
-        if "\0" in line:
-            raise TextError(f"{path}:{number}: holds a NUL byte, so it is no text")
-        if tokens := line.split():
-            yield tokens
+def read_records(shard: Shard) -> Iterator[Record]:
+    """The sentences with their names, also the empty ones.
+
+    Raises TextError, which names file and line, for a line that gives no sentence.
+    """
+    for record in read_source(_source(shard)):
+        if isinstance(record, BadRecord):
+            raise TextError(str(record), hint="correct the line or remove it")
+        yield record
 
 
-def read_all_sentences(shards: Sequence[Path]) -> Iterator[list[str]]:
-    """The sentences of all files once and in order."""
+def read_sentences(shard: Shard) -> Iterator[list[str]]:
+    """The tokens of each sentence; empty ones are left out. Raises TextError."""
+    return (list(record.tokens) for record in read_records(shard) if record.tokens)
+
+
+def read_all_sentences(shards: Sequence[Shard]) -> Iterator[list[str]]:
+    """The sentences of all files once and in order; empty ones are left out."""
     for shard in shards:
         yield from read_sentences(shard)
 
 
-def _open(path: Path) -> BinaryIO | gzip.GzipFile:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+def identity_of(shard: Shard) -> list[Any]:
+    """What a resumed run compares: name and size, and for formats with fields how it is read."""
+    source = _source(shard)
+    identity = [source.path.name if source.path else source.name, source.size]
+    structured = source.format in ("jsonl", "parquet")
+    return [*identity, source.format, source.fields.text] if structured else identity
+
+
+def _source(shard: Shard) -> Source:
+    return shard if isinstance(shard, Source) else source_at(shard)

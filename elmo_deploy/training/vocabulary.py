@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from elmo_deploy.training.shards import read_lines
 from elmo_runtime.errors import ArtefactError, InputError
 from elmo_runtime.files import atomic_file
+from elmo_runtime.text.vocabulary import read_words, words_as_bytes
 
 BEGIN, END, UNKNOWN = "<S>", "</S>", "<UNK>"
 MARKS = (BEGIN, END, UNKNOWN)
@@ -60,8 +60,11 @@ class Vocabulary:
 
     @classmethod
     def read(cls, path: Path) -> Vocabulary:
-        """Read `vocab.txt` or `vocab.txt.gz`. Raises VocabularyError naming file and line."""
-        return cls(tuple(read_lines(path)), source=str(path))
+        """Read `vocab.txt` or `vocab.txt.gz` as bilm-tf does: white space around a word is dropped.
+
+        Raises VocabularyError or TextError, which name file and line.
+        """
+        return cls(read_words(path), source=str(path))
 
     @classmethod
     def count(
@@ -83,9 +86,9 @@ class Vocabulary:
         return cls((*MARKS, *words))
 
     def write(self, path: Path) -> None:
-        """Write one token a line, atomically."""
+        """Write one token per line, atomically; a name that ends in .gz is compressed."""
         with atomic_file(path) as scratch:
-            scratch.write_text("".join(f"{word}\n" for word in self.words), "utf-8")
+            scratch.write_bytes(words_as_bytes(self.words, path))
 
     def require_frequency_order(self, sentences: Iterable[Sequence[str]]) -> None:
         """Raise VocabularyError where a most frequent word of the text stands in a late line.

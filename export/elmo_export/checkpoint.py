@@ -24,9 +24,10 @@ from elmo_export.own_files import (
 from elmo_export.shapes import expected_shapes
 from elmo_runtime.bundle import MANIFEST
 from elmo_runtime.config import ElmoConfig
-from elmo_runtime.errors import CheckpointError, ConfigError
+from elmo_runtime.errors import CheckpointError, ConfigError, TextError
 from elmo_runtime.files import atomic_directory, sha256_of
 from elmo_runtime.float16 import FP16_MAX
+from elmo_runtime.text.vocabulary import read_words
 
 SOFTMAX = ("softmax.weight", "softmax.bias")  # (V, P) and (V,): only a language model has them
 LAYER_MIX = ("layer_mix.weights", "layer_mix.gamma")  # (M, L+1) and (M,)
@@ -153,15 +154,14 @@ def _read_vocabulary(path: Path) -> tuple[str, ...] | None:
     if not path.exists():
         return None
     try:
-        lines = path.read_text("utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path} is not UTF-8: {error}") from error
-    return tuple(lines if lines[-1] else lines[:-1])  # the last line may lack its end
+        return read_words(path)
+    except TextError as error:
+        raise CheckpointError(error.what, hint=error.hint) from error
 
 
 def _read_options(path: Path) -> dict[str, Any]:
     try:
-        options = json.loads(path.read_text("utf-8"))
+        options = json.loads(path.read_bytes())  # bytes may begin with a byte order mark
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{path} does not exist",

@@ -22,6 +22,8 @@ from elmo_runtime.errors import (
     EngineError,
     EngineMismatchError,
     InputError,
+    TextError,
+    TextWarning,
     VerificationError,
     WeightsError,
 )
@@ -56,6 +58,8 @@ __all__ = [
     "InputError",
     "Output",
     "State",
+    "TextError",
+    "TextWarning",
     "VerificationError",
     "WeightsError",
 ]

@@ -1,11 +1,11 @@
-"""Text -> tokens -> character ids; the only place that knows 50, 256..260 and the +1.
+"""Tokens -> character ids; the only place that knows 50, 256..260 and the +1.
 
 A token is its first 48 UTF-8 bytes; every id is shifted by one, because 0 stands for "no token".
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,29 +23,6 @@ def mark_row(mark: int, max_characters: int = 50) -> NDArray[np.int32]:
     row = np.full(max_characters, PADDING, np.int32)
     row[:3] = (BEGIN_WORD, mark, END_WORD)
     return row + 1
-
-
-def split(text: str) -> list[str]:
-    """Text -> tokens, as TF Hub does: cut at single spaces U+0020, empty pieces dropped."""
-    return [piece for piece in text.split(" ") if piece]
-
-
-def token_lists(sentences: Iterable[str | Sequence[str]]) -> Iterator[list[str]]:
-    """Yield the tokens of each sentence: a text is split, a list of tokens is taken as it is.
-
-    Raises InputError naming the sentence and the token that is none.
-    """
-    if isinstance(sentences, str | bytes) or not isinstance(sentences, Iterable):
-        raise InputError(
-            f"sentences is one {type(sentences).__name__}, must hold texts or lists of tokens",
-            hint="put a single sentence into a list",
-        )
-    if isinstance(sentences, set | frozenset):
-        raise InputError(
-            f"sentences is a {type(sentences).__name__}, which has no order", hint="use a list"
-        )
-    for number, sentence in enumerate(sentences):
-        yield split(sentence) if isinstance(sentence, str) else _tokens(sentence, number)
 
 
 def char_ids(tokens: Sequence[str], *, max_characters: int = 50) -> NDArray[np.int32]:
@@ -99,24 +76,6 @@ def lengths_of(char_ids: NDArray[np.int32]) -> NDArray[np.int32]:
     """Checked ids (batch, length, characters) -> number of tokens (batch,)."""
     lengths: NDArray[np.int32] = np.any(char_ids != 0, axis=2).sum(axis=1, dtype=np.int32)
     return lengths
-
-
-def _tokens(sentence: object, number: int) -> list[str]:
-    unordered = isinstance(sentence, Set | Mapping | bytes | bytearray | memoryview)
-    if unordered or not isinstance(sentence, Collection):
-        raise InputError(
-            f"sentence {number} is a {type(sentence).__name__}, must be a text or a list of tokens"
-        )
-    try:
-        tokens = list(sentence)
-    except TypeError as error:  # an array without axes
-        raise InputError(f"sentence {number} holds no tokens: {error}") from error
-    for position, token in enumerate(tokens):
-        if not isinstance(token, str):
-            raise InputError(
-                f"sentence {number}, token {position} is a {type(token).__name__}, must be a str"
-            )
-    return tokens
 
 
 def _rows(words: list[str], max_characters: int) -> NDArray[np.int32]:

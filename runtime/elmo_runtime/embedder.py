@@ -17,7 +17,7 @@ from elmo_runtime.admission import Admission, Limits
 from elmo_runtime.backends.base import Backend, BackendOptions
 from elmo_runtime.backends.selection import open_backend, open_next
 from elmo_runtime.bundle import Bundle
-from elmo_runtime.characters import MARKS, checked_char_ids, lengths_of, token_lists
+from elmo_runtime.characters import MARKS, checked_char_ids, lengths_of
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import BundleError, DeviceMemoryError, InputError
 from elmo_runtime.lifecycle import Lifecycle
@@ -27,6 +27,7 @@ from elmo_runtime.processors import usable_cpus
 from elmo_runtime.request import Mix, Mixes, Request
 from elmo_runtime.self_check import check_golden, golden_char_ids
 from elmo_runtime.state import POLICIES, State, checked_state, read_warm
+from elmo_runtime.text.tokens import token_lists
 from elmo_runtime.word_vectors import Word
 
 # Larger batches are no faster on the CPU (at 1024 the small and the original size are fastest) and
@@ -36,7 +37,7 @@ GPU_TOKEN_BUDGET = 8192
 CACHE_WORDS = 32_768  # 64 MB at P = 512, and most of the running words of any text
 STREAM_BATCHES = 8  # a stream reads that many full batches ahead, to sort them by length
 
-Sentences = Iterable[str | Sequence[str]]  # texts, split at spaces, or lists of tokens
+Sentences = Iterable[str | Sequence[str]]  # strings, split at spaces, or lists of tokens
 
 
 class Embedder:

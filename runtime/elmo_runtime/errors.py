@@ -8,6 +8,7 @@ ElmoDeployError                 exit code 1
 │   ├── ConfigError                            options.json / config.json
 │   ├── WeightsError                           foreign weights (HDF5, ...)
 │   ├── CheckpointError                        config.json + model.safetensors
+│   ├── TextError                              a text file is not lines of UTF-8
 │   ├── BundleError
 │   │   ├── BundleCorruptError                 a digest, a size or the list of files differs
 │   │   └── BundleVersionError                 whole, but of another schema, opset or shape
@@ -19,6 +20,7 @@ ElmoDeployError                 exit code 1
 └── ClosedError                            1   the embedder was closed, or forked after loading
 
 BackendFallbackWarning (UserWarning): a slower backend answers; reason and cure are in the text.
+TextWarning (UserWarning): tokens hold white space, so the text was probably not split as meant.
 """
 
 from __future__ import annotations
@@ -76,6 +78,10 @@ class CheckpointError(ArtefactError):
     """A checkpoint is missing, incomplete or unreadable."""
 
 
+class TextError(ArtefactError):
+    """A text file cannot be read as lines of UTF-8."""
+
+
 class BundleError(ArtefactError):
     """A bundle cannot be used."""
 
@@ -114,3 +120,7 @@ class ClosedError(ElmoDeployError):
 
 class BackendFallbackWarning(UserWarning):
     """A slower backend than the best one answers."""
+
+
+class TextWarning(UserWarning):
+    """Tokens hold white space: the text was probably not split as its author meant."""

@@ -11,8 +11,6 @@ from elmo_runtime.characters import (
     char_ids,
     checked_char_ids,
     lengths_of,
-    split,
-    token_lists,
     trim,
 )
 from elmo_runtime.errors import InputError
@@ -23,9 +21,9 @@ ANY_TEXT = st.text(st.characters(min_codepoint=0, max_codepoint=0x10FFFF, exclud
 
 def a_batch(*sentences: str) -> np.ndarray:
     """Ids (batch, longest, 50) of texts, 0 past each."""
-    batch = np.zeros((len(sentences), max(len(split(text)) for text in sentences), 50), np.int64)
+    batch = np.zeros((len(sentences), max(len(text.split()) for text in sentences), 50), np.int64)
     for row, text in zip(batch, sentences, strict=True):
-        row[: len(split(text))] = char_ids(split(text))
+        row[: len(text.split())] = char_ids(text.split())
     return batch
 
 
@@ -47,38 +45,6 @@ def test_marks_empty_cut_and_broken_tokens(token):
 
 def test_another_width_cuts_elsewhere():
     assert char_ids(["abcdef"], max_characters=6).tolist() == [character_ids("abcdef", width=6)]
-
-
-def test_only_the_space_separates_tokens():
-    assert split("  a  b\tc\u00a0d\ne ") == ["a", "b\tc\u00a0d\ne"]
-
-
-def test_texts_and_token_lists_may_be_mixed():
-    sentences = ["a b", ["a b", ""], ("c",), np.array(["d"]), []]
-    assert list(token_lists(sentences)) == [["a", "b"], ["a b", ""], ["c"], ["d"], []]
-
-
-@pytest.mark.parametrize(
-    ("sentences", "named"),
-    [
-        ("a b", "sentences is one str"),
-        (b"a", "sentences is one bytes"),
-        (None, "sentences is one NoneType"),
-        (7, "sentences is one int"),
-        ({"a b", "c"}, "sentences is a set, which has no order"),
-        ([None], "sentence 0 is a NoneType"),
-        (["a", 1.5], "sentence 1 is a float"),
-        ([b"a"], "sentence 0 is a bytes"),
-        ([{"a"}], "sentence 0 is a set"),
-        ([{"a": 1}], "sentence 0 is a dict"),
-        ([np.array(3)], "sentence 0 holds no tokens"),
-        ([["a", None]], "sentence 0, token 1 is a NoneType"),
-        ([["a"], [["b"]]], "sentence 1, token 0 is a list"),
-    ],
-)
-def test_what_is_no_text_is_named(sentences, named):
-    with pytest.raises(InputError, match=named):
-        list(token_lists(sentences))
 
 
 def test_ids_of_a_caller_come_back_with_their_lengths():

@@ -24,9 +24,26 @@ def test_rare_words_and_words_beyond_the_size_are_left_out():
 def test_a_vocabulary_survives_the_disk(tmp_path):
     vocabulary = Vocabulary.count(SENTENCES)
     vocabulary.write(tmp_path / "vocab.txt")
-    (tmp_path / "vocab.txt.gz").write_bytes(gzip.compress((tmp_path / "vocab.txt").read_bytes()))
+    vocabulary.write(tmp_path / "vocab.txt.gz")  # this was plain text under the name of a .gz
+    assert gzip.decompress((tmp_path / "vocab.txt.gz").read_bytes()).startswith(b"<S>\n</S>\n")
     assert Vocabulary.read(tmp_path / "vocab.txt").words == vocabulary.words
     assert Vocabulary.read(tmp_path / "vocab.txt.gz").ids == vocabulary.ids
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "<S> \n</S>\t\n <UNK>\nthe \ncat\n",
+        "\ufeff<S>\r\n</S>\r\n<UNK>\r\nthe\r\ncat\r\n",
+        "<S>\r</S>\r<UNK>\rthe\rcat",
+        "<S>\n</S>\n<UNK>\n!!!MAXTERMID\nthe\u00a0\ncat",
+    ],
+)
+def test_white_space_around_a_word_is_dropped_as_in_bilm_tf(tmp_path, content):
+    """A blank behind each word made all words unknown, and training report a perplexity of 1.4."""
+    (tmp_path / "vocab.txt").write_bytes(content.encode())
+    words = ("<S>", "</S>", "<UNK>", "the", "cat")
+    assert Vocabulary.read(tmp_path / "vocab.txt").words == words
 
 
 @pytest.mark.parametrize(

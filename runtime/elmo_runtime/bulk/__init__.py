@@ -1,15 +1,13 @@
 """Files in, files out: large inputs to a folder of Parquet parts, whatever interrupts it.
 
-sources (names) -> readers (records) -> blocks -> job (parts), with a journal beside them.
+elmo_runtime.text (records) -> blocks -> job (parts), with a journal.
 """
 
 from elmo_runtime.bulk.blocks import BlockLimits
 from elmo_runtime.bulk.embedding import embedding_job
 from elmo_runtime.bulk.job import BulkJob, Columns
 from elmo_runtime.bulk.progress import Shard, Summary
-from elmo_runtime.bulk.readers import Corpus, Fields
-from elmo_runtime.bulk.records import BadRecord, Record
-from elmo_runtime.bulk.sources import Source, find_sources
+from elmo_runtime.text import BadRecord, Corpus, Fields, Record, Source, find_sources
 
 __all__ = [
     "BadRecord",

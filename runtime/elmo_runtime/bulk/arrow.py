@@ -8,19 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elmo_runtime.errors import BackendUnavailableError
-
-
-def import_pyarrow() -> tuple[Any, Any]:
-    """The modules pyarrow and pyarrow.parquet, at their first use."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise BackendUnavailableError(
-            "Parquet needs the package pyarrow", hint='pip install "elmo-deploy[parquet]"'
-        ) from error
-    return pyarrow, pyarrow.parquet
+from elmo_runtime.text.parquet import import_pyarrow
 
 
 def sentence_vectors(vectors: Sequence[NDArray[Any]], *, width: int, dtype: Any) -> Any:

@@ -11,8 +11,8 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from elmo_runtime.bulk.records import BadRecord, Record
 from elmo_runtime.errors import InputError
+from elmo_runtime.text.records import BadRecord, Record
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,10 +17,10 @@ from elmo_runtime.bulk.blocks import Block, BlockLimits, blocks
 from elmo_runtime.bulk.journal import Entry, Folder
 from elmo_runtime.bulk.parquet import ParquetPart
 from elmo_runtime.bulk.progress import Shard, Summary
-from elmo_runtime.bulk.records import BadRecord, Record
 from elmo_runtime.errors import InputError
 from elmo_runtime.files import atomic_file, sha256_of
 from elmo_runtime.storage import write_errors
+from elmo_runtime.text.records import BadRecord, Record
 
 Vectors = Mapping[str, NDArray[Any]]  # output name -> (n_tokens, width), or (width,) where pooled
 SCHEMA = 1  # of the folder; a change of what the parts hold counts it up

@@ -16,7 +16,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from elmo_runtime.bulk.arrow import import_pyarrow, sentence_vectors, token_vectors
+from elmo_runtime.bulk.arrow import sentence_vectors, token_vectors
+from elmo_runtime.text.parquet import import_pyarrow
 
 ROW_GROUP_TOKENS = 8_192  # held in memory until they are written: 32 MB of float32 1024 wide
 ROW_GROUP_ROWS = 1_024
