@@ -136,7 +136,6 @@ def _put_in_place(new: Path, target: Path, kind: Format, *, within: bool) -> Non
     if within:
         fill(target, new.parent, kind)
     elif target.exists():
-        contents(target, kind)
         exchange(new, target, kind)
     else:
         new.rename(target)

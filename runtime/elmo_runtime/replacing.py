@@ -130,6 +130,8 @@ def _mount_points() -> set[Path]:
 
 def exchange(new: Path, target: Path, kind: Format) -> None:
     """Put `new` where `target` is, which holds only our files; the old ones end up in `new`."""
+    found = contents(target, kind)
+    _refuse_lost(target, found.foreign.intersection(files_below(new)))
     for name in kind.keeps(target, new):
         _link(target / name, new / name)
     if not _swap(new, target):
@@ -141,9 +143,8 @@ def exchange(new: Path, target: Path, kind: Format) -> None:
             old.rename(target)
             raise
         old.rename(new)
-    for name in _sorted_out(new, kind).foreign:  # someone put it there while we wrote
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        (new / name).rename(target / name)
+    for name in set(files_below(new)) - found.ours:  # someone put it there just before the exchange
+        _move(new / name, target / name)
 
 
 def _link(source: Path, target: Path) -> None:
