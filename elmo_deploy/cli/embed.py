@@ -149,8 +149,6 @@ def embed(
     from elmo_runtime.bulk import BlockLimits, Corpus, Fields, Shard, find_sources
     from elmo_runtime.errors import InputError
 
-    if use_sentence_keys and forget_sentences:
-        raise InputError("--use-sentence-keys and --forget-sentences exclude each other")
     names = (renamed("--output", output, "--outputs", outputs) or "elmo").split(",")
     corpus = Corpus(
         find_sources(inputs, format=format), fields=Fields(text=text_field, id=id_field)

@@ -57,10 +57,18 @@ def embed_file(
                 writer.add(texts.popleft(), one[output][0])
                 meter.add(int(one.lengths[0]))
         in_use = {"backend": elmo.backend, "precision": elmo.precision}
+        cut, room = elmo.stats().cut_tokens, elmo.config.max_characters_per_token - 2
     terminal.tell_skipped(skipped)
+    terminal.report_cut(cut, room)
     if as_json:
         terminal.print_json(
-            {"file": str(out), **meter.summary(), "skipped": len(skipped), **in_use}
+            {
+                "file": str(out),
+                **meter.summary(),
+                "cut_tokens": cut,
+                "skipped": len(skipped),
+                **in_use,
+            }
         )
     else:
         where = f"on {in_use['backend']} in {in_use['precision']}"

@@ -50,9 +50,11 @@ def embed_folder(
         with Meter(job) as meter:
             summary = job.run(corpus, stop=lambda: stop.requested, on_sentence=meter.add)
         in_use = {"backend": elmo.backend, "precision": elmo.precision}
+        cut, room = elmo.stats().cut_tokens, elmo.config.max_characters_per_token - 2
     terminal.tell_skipped(summary.skipped)
+    terminal.report_cut(cut, room)
     if as_json:
-        counts = {**vars(summary), "skipped": len(summary.skipped)}
+        counts = {**vars(summary), "cut_tokens": cut, "skipped": len(summary.skipped)}
         terminal.print_json({"folder": str(out), **meter.summary(), **counts, **in_use})
     else:
         terminal.stderr().print(f"{meter} on {in_use['backend']} in {in_use['precision']}")

@@ -53,6 +53,15 @@ def tell_skipped(lines: Sequence[str]) -> None:
         stderr().print(f"skipped {len(lines) - SKIPPED_TOLD} more lines")
 
 
+def report_cut(tokens: int, room: int) -> None:
+    """Say how many tokens were longer than the model reads, if there were any."""
+    if tokens:
+        stderr().print(
+            f"warning: {tokens:,} token{'s are' if tokens > 1 else ' is'} longer than {room} bytes"
+            " of UTF-8; the model reads only the beginning"
+        )
+
+
 def table(title: str, columns: Iterable[str], rows: Sequence[Sequence[object]]) -> Table:
     """A table whose numbers are aligned to the right."""
     drawn = Table(title=title, title_justify="left", title_style="bold", header_style="bold")

@@ -5,7 +5,7 @@ A token is its first 48 UTF-8 bytes; every id is shifted by one, because 0 stand
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,17 @@ def char_ids(tokens: Sequence[str], *, max_characters: int = 50) -> NDArray[np.i
     index = [row_of.setdefault(token, len(row_of)) for token in tokens]
     rows = _rows(list(row_of), max_characters)
     return rows if len(row_of) == len(index) else rows[index]
+
+
+def count_cut(tokens: Iterable[str | bytes], *, max_characters: int = 50) -> int:
+    """How many tokens have more bytes of UTF-8 than there is room for, so that their end is cut.
+
+    Rows of ids that a caller gave, as bytes, do not show what they were made from.
+    """
+    room = max_characters - 2  # begin and end of word
+    # Four bytes are the most that a character takes, so short tokens need no encoding.
+    candidates = (t for t in tokens if 4 * len(t) > room and isinstance(t, str))
+    return sum(len(token.encode("utf-8", "ignore")) > room for token in candidates)
 
 
 def trim(char_ids: NDArray[np.int32], widest_filter: int) -> NDArray[np.int32]:

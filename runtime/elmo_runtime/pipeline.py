@@ -6,13 +6,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from elmo_runtime.backends.base import Backend, BiLmInputs
 from elmo_runtime.batching import IndexedWords, batches
-from elmo_runtime.characters import MARKS, char_ids
+from elmo_runtime.characters import MARKS, char_ids, count_cut
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import DeviceMemoryError
 from elmo_runtime.outputs import Embeddings, FloatArray, Output
@@ -34,6 +35,7 @@ class Stats:
 
     sentences: int = 0  # those that reached the backend; one of no tokens needs none
     tokens: int = 0
+    cut_tokens: int = 0  # longer than a token may be (48 bytes): only their beginning counts
     batches: int = 0
     word_hits: int = 0  # distinct words of a batch whose vector was known
     word_misses: int = 0
@@ -80,6 +82,7 @@ class Pipeline:
             starts = start.repeated(len(group))
             for rows, computed in self._run(sentences, group, request, names, starts):
                 ragged.add(rows, computed)
+        self._count_cut(sentences)
         return ragged.finish(None)
 
     def continue_from(self, sentences: Sentences, request: Request, *, start: State) -> Embeddings:
@@ -92,6 +95,7 @@ class Pipeline:
             for rows, computed in self._run(sentences, group, request, names, start.take(group)):
                 ragged.add(rows, computed)
                 final.h[:, :, rows], final.c[:, :, rows] = (computed[name] for name in FINAL_STATES)
+        self._count_cut(sentences)
         return ragged.finish(final)
 
     def stats(self) -> Stats:
@@ -221,6 +225,12 @@ class Pipeline:
             initial_c=start.c,
         )
         return self.backend.run_bilm(inputs, names, half=half)
+
+    def _count_cut(self, sentences: Sentences) -> None:
+        most = self._config.max_characters_per_token
+        cut = count_cut(chain.from_iterable(sentences), max_characters=most)
+        with self._lock:
+            self._counts = replace(self._counts, cut_tokens=self._counts.cut_tokens + cut)
 
     def _count(self, sentences: int, tokens: int) -> None:
         with self._lock:

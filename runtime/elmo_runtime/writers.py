@@ -96,7 +96,7 @@ class _Hdf5Writer:
     def __init__(self, path: Path, dtype: np.dtype[Any], keys: str) -> None:
         h5py = _import_h5py()
         self._file = h5py.File(path, "w")
-        self._text = h5py.string_dtype()
+        self._text, self._dataset, self._group = h5py.string_dtype(), h5py.Dataset, h5py.Group
         self._dtype, self._keys = dtype, keys
         self._count = 0
         self._index: dict[str, str] = {}
@@ -107,11 +107,31 @@ class _Hdf5Writer:
         if self._keys == "index":
             self._index[sentence] = key  # of equal sentences the last one counts, as in AllenNLP
         elif self._keys == "sentence":
-            key = _dataset_name(sentence, self._count)
-            if key in self._file:
-                warnings.warn(f"line {self._count} repeats a sentence: skipped", stacklevel=2)
+            key = self._checked_name(sentence)
+            if isinstance(self._file.get(key), self._dataset):
+                warnings.warn(f"sentence {self._count} repeats one: skipped", stacklevel=2)
                 return
         self._file.create_dataset(key, data=vectors.astype(self._dtype, copy=False))
+
+    def _checked_name(self, sentence: str) -> str:
+        """The sentence, which names a dataset; "/" in it makes groups, as it did in AllenNLP.
+
+        Only then may f[sentence] find it: "a//b" and "a/./b" would be "a/b", and "a" in front
+        of "a/b" must not be a dataset itself.
+        """
+        parts = sentence.split("/")
+        heads = ("/".join(parts[:end]) for end in range(1, len(parts)))
+        if (
+            "\0" in sentence
+            or not {"", "."}.isdisjoint(parts)
+            or any(isinstance(self._file.get(head), self._dataset) for head in heads)
+            or isinstance(self._file.get(sentence), self._group)
+        ):
+            raise InputError(
+                f"sentence {self._count} cannot name an HDF5 dataset: {sentence[:60]!r}",
+                hint="number the sentences instead: leave --use-sentence-keys off",
+            )
+        return sentence
 
     def finish(self) -> None:
         if self._keys == "index":
@@ -130,15 +150,6 @@ def _import_h5py() -> Any:
             "HDF5 files need the package h5py", hint='pip install "elmo-deploy[hdf5]"'
         ) from error
     return h5py
-
-
-def _dataset_name(sentence: str, line: int) -> str:
-    if "/" in sentence or "\0" in sentence or sentence in ("", "."):
-        raise InputError(
-            f"line {line} cannot name an HDF5 dataset: {sentence[:60]!r}",
-            hint="number the sentences instead: leave --use-sentence-keys off",
-        )
-    return sentence
 
 
 class _FlatRows:

@@ -72,6 +72,67 @@ def test_hdf5_remembers_the_sentences_as_allennlp_does(run, bundle, text, tmp_pa
     assert index == {"the cat is on the mat": "3", "": "1", "dogs are in the fog": "2"}
 
 
+def lookup(file, sentence):
+    """What scripts for the files of AllenNLP do, from Python 2 and h5py 2 to today."""
+    index = json.loads(file.get("sentence_to_index")[0])
+    assert json.loads(file["sentence_to_index"][0]) == index
+    vectors = file[index[sentence]]
+    np.testing.assert_array_equal(vectors[...], vectors[()])
+    return vectors[()]
+
+
+def test_scripts_for_allennlp_find_each_line_of_the_input(run, bundle, tmp_path):
+    """The index held the tokens joined by single spaces: lines with other white space were lost."""
+    lines = ["  the\tcat  is on the mat ", "dogs are\u00a0in the fog", 'a "quoted"  d\u00e9j\u00e0']
+    (tmp_path / "in.txt").write_text("\n".join(lines), "utf-8")
+    assert run("embed", bundle, tmp_path / "in.txt", "-o", tmp_path / "out.hdf5").code == 0
+    with (
+        h5py.File(tmp_path / "out.hdf5") as file,
+        (tmp_path / "in.txt").open(encoding="utf-8") as text,
+        Embedder.load(bundle, backend="onnxruntime-cpu") as elmo,
+    ):
+        assert len(file) - 1 == len(lines) and len(list(file.values())[:-1]) == len(lines)
+        for number, line in enumerate(text):
+            expected = elmo.embed([line.split()])["elmo"][0]
+            np.testing.assert_array_equal(lookup(file, line.strip()), expected)
+            np.testing.assert_array_equal(file[str(number)], expected)
+
+
+def test_datasets_are_named_by_the_sentences_with_the_options_of_old_scripts(run, bundle, tmp_path):
+    """Both options together, which AllenNLP needed, were refused."""
+    out, options = tmp_path / "out.hdf5", ("--use-sentence-keys", "--forget-sentences")
+    typed = b" the  cat\nand/or\n"
+    answer = run("embed", bundle, "-", "-o", out, "--outputs", "layers", *options, typed=typed)
+    assert answer.code == 0, answer.stderr
+    with h5py.File(out) as file:
+        assert file["the  cat"].shape[:2] == (3, 2) and file["and/or"][()].shape[:2] == (3, 1)
+        assert "sentence_to_index" not in file
+
+
+def test_proteins_are_found_by_their_ids(run, bundle, tmp_path):
+    (tmp_path / "in.fasta").write_text(">sp|P1|X an enzyme\nACD\nEF*\n>P2\nGHI\n")
+    assert run("embed", bundle, tmp_path / "in.fasta", "-o", tmp_path / "out.hdf5").code == 0
+    with (
+        h5py.File(tmp_path / "out.hdf5") as file,
+        Embedder.load(bundle, backend="onnxruntime-cpu") as elmo,
+    ):
+        np.testing.assert_array_equal(
+            lookup(file, "sp|P1|X"), elmo.embed([list("ACDEF")])["elmo"][0]
+        )
+        assert lookup(file, "P2").shape[0] == 3
+
+
+@pytest.mark.parametrize("out", ["out.npz", "folder"])
+def test_tokens_that_are_cut_are_counted_and_reported_once(run, bundle, tmp_path, out):
+    """Words beyond 48 bytes got the vector of their beginning, and nobody heard of it."""
+    typed = f"{'x' * 48} {'x' * 49} {'é' * 25}\n{'x' * 49} {'é' * 24}\n".encode()
+    answer = run("embed", bundle, "-", "-o", tmp_path / out, "--json", typed=typed)
+    assert json.loads(answer.stdout)["cut_tokens"] == 3
+    assert answer.stderr.count("3 tokens are longer than 48 bytes") == 1
+    answer = run("embed", bundle, "-", "-o", tmp_path / f"other-{out}", typed=b"short words\n")
+    assert "longer than" not in answer.stderr
+
+
 def test_a_carried_state_goes_from_batch_to_batch_by_rows(run, bundle, tmp_path):
     out = tmp_path / "out.hdf5"
     words = ["--state", "carry", "--rows", 1]

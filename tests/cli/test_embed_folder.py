@@ -120,10 +120,6 @@ def test_fields_are_named(run, bundle, corpus, tmp_path):
         (["-o", "out", "--rows", "64"], "--rows has no meaning with --out out"),
         (["-o", "out", "--forget-sentences"], "--forget-sentences has no meaning with --out"),
         (["-o", "out", "--use-sentence-keys"], "--use-sentence-keys has no meaning with --out"),
-        (
-            ["-o", "out.hdf5", "--use-sentence-keys", "--forget-sentences"],
-            "--use-sentence-keys and --forget-sentences exclude each other",
-        ),
         (["-o", "out", "--outputs", "layers"], "name word_emb, lstm_outputs1, lstm_outputs2"),
         (["-o", "out", "--on-error", "ignore"], "use fail or skip"),
         (["-o", "out", "--format", "csv"], "use auto, text, jsonl, parquet"),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from elmo_runtime.characters import (
     char_ids,
     checked_char_ids,
+    count_cut,
     lengths_of,
     trim,
 )
@@ -41,6 +42,12 @@ def test_marks_empty_cut_and_broken_tokens(token):
     assert char_ids(["x", token, "x", token]).tolist() == [
         character_ids(each) for each in ("x", token, "x", token)
     ]
+
+
+@given(st.lists(ANY_TEXT, max_size=20), st.integers(3, 60))
+def test_tokens_are_counted_that_lose_their_end(tokens, width):
+    cut = sum(len(token.encode("utf-8", "ignore")) > width - 2 for token in tokens)
+    assert count_cut(tokens, max_characters=width) == cut
 
 
 def test_another_width_cuts_elsewhere():

@@ -53,7 +53,7 @@ def test_hdf5_forgets_the_sentences_when_asked(tmp_path):
 
 def test_hdf5_datasets_can_be_named_by_their_sentences(tmp_path):
     with (
-        pytest.warns(UserWarning, match="line 2 repeats"),
+        pytest.warns(UserWarning, match="sentence 2 repeats"),
         open_writer(tmp_path / "out.hdf5", row_shape=(6,), keys="sentence") as writer,
     ):
         writer.add("the cat", TOKENS[0])
@@ -62,12 +62,29 @@ def test_hdf5_datasets_can_be_named_by_their_sentences(tmp_path):
         assert list(file) == ["the cat"] and (file["the cat"][:] == TOKENS[0]).all()
 
 
-def test_a_sentence_that_cannot_name_a_dataset_leaves_no_file(tmp_path):
+def test_a_slash_in_a_sentence_makes_a_group_as_in_allennlp(tmp_path):
+    """Files with dates and "and/or" could not be written; AllenNLP's scripts look them up."""
+    sentences = ["he and/or she", "1/2 of it", "a", "1/3"]
+    with open_writer(tmp_path / "out.hdf5", row_shape=(6,), keys="sentence") as writer:
+        for number, sentence in enumerate(sentences):
+            writer.add(sentence, TOKENS[0] + number)
+    with h5py.File(tmp_path / "out.hdf5") as file:
+        for number, sentence in enumerate(sentences):
+            assert (file[sentence][()] == TOKENS[0] + number).all()
+
+
+@pytest.mark.parametrize(
+    "sentences",
+    [[""], ["."], ["a\0b"], ["/"], ["a//b"], ["./a"], ["a/"], ["a", "a/b"], ["a/b", "a"]],
+)
+def test_a_sentence_that_cannot_name_a_dataset_leaves_no_file(tmp_path, sentences):
+    """HDF5 takes "a//b" for "a/b": a script would find the vectors of another sentence."""
     with (
-        pytest.raises(InputError, match="line 1 cannot name"),
+        pytest.raises(InputError, match=f"sentence {len(sentences)} cannot name"),
         open_writer(tmp_path / "out.hdf5", row_shape=(6,), keys="sentence") as writer,
     ):
-        writer.add("and/or", TOKENS[0])
+        for sentence in sentences:
+            writer.add(sentence, TOKENS[0])
     assert not list(tmp_path.iterdir())
 
 
