@@ -1,0 +1,171 @@
+"""The backend `native`: a bundle's FP32 weights, packed when it opens, in our own library."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elmo_runtime.backends.base import BackendOptions, BiLmInputs, FloatArray
+from elmo_runtime.backends.native.cores import usable_cores
+from elmo_runtime.backends.native.initializers import open_initializers
+from elmo_runtime.backends.native.library import Batch, Model, StateView, tensor_shapes
+from elmo_runtime.bundle import Bundle
+from elmo_runtime.config import ElmoConfig
+from elmo_runtime.errors import BackendError, BackendUnavailableError, BundleVersionError
+from elmo_runtime.outputs import Output
+
+WORD_EMB, ELMO, DEFAULT = Output.WORD_EMB.value, Output.ELMO.value, Output.DEFAULT.value
+
+
+class NativeBackend:
+    """One form (fp32, bf16 or int8) of a bundle's model on the CPU."""
+
+    name = "native"
+    longest: int | None = None
+
+    def __init__(self, bundle: Bundle, form: str, options: BackendOptions) -> None:
+        self.precision = form
+        self._config = bundle.config
+        with contextlib.ExitStack() as files:
+            tensors: dict[str, NDArray[np.float32]] = {}
+            for part in ("token_encoder", "bilm"):
+                path = bundle.path / _weights_file(bundle, part)
+                tensors |= files.enter_context(open_initializers(path))
+            self._model = Model(
+                bundle.config,
+                _fitting(bundle, tensors),
+                form=form,
+                threads=options.threads or usable_cores(),
+                spinning=options.spinning,
+            )
+            tensors.clear()
+
+    def encode_words(self, char_ids: NDArray[np.int32]) -> FloatArray:
+        """(words, max_characters) ids, at least one word -> (words, P)."""
+        return self._model.encode(char_ids)
+
+    def run_bilm(
+        self, inputs: BiLmInputs, outputs: Sequence[str], *, half: bool = False
+    ) -> dict[str, NDArray[np.floating[Any]]]:
+        """A batch -> the outputs asked for; vectors are float32, also where half would do."""
+        _check_shapes(self._config, inputs)
+        found = _empty_outputs(self._config, inputs, outputs)
+        kept = _contiguous(inputs)
+        h, c = (_rows_contiguous(state) for state in (inputs.initial_h, inputs.initial_c))
+        address = {name: array.ctypes.data for name, array in (*found.items(), *kept.items())}
+        layers = [address.get(name) for name in self._config.layer_names]
+        batch = Batch(
+            n_words=len(inputs.word_vectors),
+            batch=len(inputs.lengths),
+            marked_length=inputs.word_index.shape[1],
+            n_mixes=len(inputs.gamma),
+            initial_h=StateView.of(h),
+            initial_c=StateView.of(c),
+            layers=(ctypes.c_void_p * len(layers))(*layers),
+            pooled=address.get(DEFAULT),
+            **{name: address.get(name) for name in (*kept, ELMO, "final_h", "final_c")},
+        )
+        if set(outputs) != {WORD_EMB}:
+            self._model.run(batch)
+        if WORD_EMB in outputs:
+            found[WORD_EMB] = _token_vectors(inputs)
+        return {name: found[name] for name in outputs}
+
+    def close(self) -> None:
+        """Free the weights and end the threads."""
+        self._model.close()
+
+
+def _weights_file(bundle: Bundle, part: str) -> str:
+    graph = bundle.graph(part, "fp32", forms=("padded", "packed"))
+    if graph is None:
+        raise BackendUnavailableError(
+            f"{bundle.path} holds no fp32 {part} graph, from which native takes its weights",
+            hint="export the checkpoint with --precision fp32 too",
+        )
+    return graph.file
+
+
+def _fitting(
+    bundle: Bundle, found: Mapping[str, NDArray[np.float32]]
+) -> dict[str, NDArray[np.float32]]:
+    """The tensors of the model. Raises BundleVersionError for one missing or of another shape."""
+    tensors = {}
+    for name, shape in tensor_shapes(bundle.config).items():
+        if name not in found:
+            raise BundleVersionError(
+                f"{bundle.path} holds no tensor {name}", hint="export the checkpoint again"
+            )
+        # A graph's convolutions are two-dimensional: (count, d, 1, width).
+        if [n for n in found[name].shape if n != 1] != [n for n in shape if n != 1]:
+            raise BundleVersionError(
+                f"{bundle.path}: tensor {name} is {found[name].shape}, the config says {shape}",
+                hint="export the checkpoint again",
+            )
+        tensors[name] = found[name]
+    return tensors
+
+
+def _check_shapes(config: ElmoConfig, inputs: BiLmInputs) -> None:
+    """The library trusts shapes, and checks the numbers in them itself."""
+    batch, mixes = len(inputs.lengths), len(inputs.gamma)
+    layers, P, C = config.n_layers, config.projection_dim, config.lstm_dim
+    expected = {
+        "word_vectors": (len(inputs.word_vectors), P),
+        "word_index": (batch, inputs.word_index.shape[-1]),
+        "mix_weights": (mixes, layers + 1),
+        "initial_h": (layers, 2, batch, P),
+        "initial_c": (layers, 2, batch, C),
+    }
+    for name, shape in expected.items():
+        if (found := getattr(inputs, name)).shape != shape or found.dtype.itemsize != 4:
+            raise BackendError(f"native: {name} is {found.dtype} {found.shape}, must be {shape}")
+
+
+def _empty_outputs(
+    config: ElmoConfig, inputs: BiLmInputs, outputs: Sequence[str]
+) -> dict[str, NDArray[np.float32]]:
+    """Arrays for the outputs asked for; the library writes every element."""
+    batch, length = len(inputs.lengths), inputs.word_index.shape[1] - 2
+    mixes, width = len(inputs.gamma), config.output_dim
+    shapes: dict[str, tuple[int, ...]] = {
+        **dict.fromkeys(config.layer_names, (batch, length, width)),
+        ELMO: (mixes, batch, length, width),
+        DEFAULT: (mixes, batch, width),
+        "final_h": (config.n_layers, 2, batch, config.projection_dim),
+        "final_c": (config.n_layers, 2, batch, config.lstm_dim),
+    }
+    return {name: np.empty(shape, np.float32) for name, shape in shapes.items() if name in outputs}
+
+
+def _contiguous(inputs: BiLmInputs) -> dict[str, NDArray[Any]]:
+    return {
+        "word_vectors": np.ascontiguousarray(inputs.word_vectors, np.float32),
+        "word_index": np.ascontiguousarray(inputs.word_index, np.int32),
+        "lengths": np.ascontiguousarray(inputs.lengths, np.int32),
+        "shares": _shares(inputs.mix_weights, inputs.gamma),
+    }
+
+
+def _shares(weights: NDArray[np.float32], gamma: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(mixes, layers + 1): gamma * softmax(weights)."""
+    powers = np.exp(weights - weights.max(axis=1, keepdims=True), dtype=np.float64)
+    shares = powers / powers.sum(axis=1, keepdims=True) * gamma[:, None]
+    return np.ascontiguousarray(shares, np.float32)
+
+
+def _rows_contiguous(state: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The state itself, also where all rows are one, unless a row's numbers are scattered."""
+    return state if state.strides[-1] == state.itemsize else np.ascontiguousarray(state)
+
+
+def _token_vectors(inputs: BiLmInputs) -> NDArray[np.float32]:
+    """(batch, length, P), 0 past each length."""
+    tokens = inputs.word_vectors[inputs.word_index[:, 1:-1]]
+    real = np.arange(tokens.shape[1]) < inputs.lengths[:, None]
+    return np.where(real[:, :, None], tokens, np.float32(0))

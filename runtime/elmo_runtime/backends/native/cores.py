@@ -1,0 +1,23 @@
+"""How many threads are worth starting: hyperthreads of one core share its multipliers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from elmo_runtime.processors import ROOT, usable_cpus
+
+
+def usable_cores(root: Path = ROOT) -> int:
+    """Physical cores among the CPUs that this process may use, within its quota; at least 1."""
+    cores = {_siblings(root, cpu) for cpu in os.sched_getaffinity(0)}
+    return min(len(cores), usable_cpus(root))
+
+
+def _siblings(root: Path, cpu: int) -> str:
+    """What all hyperthreads of a core have in common; where it is unknown, a name of its own."""
+    path = root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+    try:
+        return path.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return f"cpu{cpu}"
