@@ -239,7 +239,7 @@ def softmax_candidates(
     """Top vectors of both directions -> sampled loss."""
     softmax, size = model.softmax, len(model.softmax.bias)
     random = np.random.default_rng(0)
-    negatives = [draw_negatives(options.n_negative_samples_batch, size, random) for _ in range(2)]
+    negatives = [draw_negatives(options.n_negatives, size, random) for _ in range(2)]
     n = batch.targets[0].numel()
     hidden = torch.randn(2, n, options.model.projection_dim, requires_grad=True)
 
@@ -297,6 +297,7 @@ def measure_quality(arguments: argparse.Namespace) -> dict[str, Any]:
             "forward": round(ours.forward_perplexity, 2),
             "backward": round(ours.backward_perplexity, 2),
             "mean": round(ours.perplexity, 2),
+            "unknown_share": round(ours.unknown_share, 4),
             "times_the_original": round(ours.perplexity / original, 4),
         }
         print(f"{part}: perplexity {ours.perplexity:.1f}, the original {original}")

@@ -62,12 +62,14 @@ def evaluate(
         "backward_perplexity": result.backward_perplexity,
         "perplexity": result.perplexity,
         "n_tokens": result.n_tokens,
+        "unknown_share": result.unknown_share,
         "batch_size": batch_size,
     }
     if as_json:
         terminal.print_json(figures)
         return
     rows = [[name.replace("_", " "), f"{value:,.2f}"] for name, value in list(figures.items())[:3]]
+    rows.append(["unknown words", f"{result.unknown_share:.1%}"])
     terminal.stdout().print(terminal.table(f"{result.n_tokens:,} tokens", ["", ""], rows))
 
 

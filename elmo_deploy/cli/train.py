@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from elmo_deploy.cli.text_options import FORMAT, TEXT_FIELD
+from elmo_deploy.training.coverage import MAX_UNKNOWN
 
 if TYPE_CHECKING:
     from elmo_deploy.training import TrainingOptions, Vocabulary
@@ -60,12 +61,20 @@ def train(
     accumulate_windows: Annotated[
         int | None, typer.Option(help="Gradient accumulation: windows per optimizer step.")
     ] = None,
+    negatives: Annotated[
+        int | None,
+        typer.Option(min=0, help="Replaces n_negative_samples_batch; 0 computes the full softmax."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     save_every: Annotated[int, typer.Option(min=1, help="Save the state every N steps.")] = 1000,
     log_every: Annotated[int, typer.Option(min=1, help="Log the loss every N steps.")] = 100,
     format: Annotated[str, typer.Option(help=FORMAT)] = "auto",
     text_field: Annotated[str, typer.Option(help=TEXT_FIELD)] = "text",
+    max_unknown: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Largest accepted share of unknown words."),
+    ] = MAX_UNKNOWN,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train the biLM by the paper's recipe. Ctrl-C saves and stops; --resume continues.
@@ -90,6 +99,7 @@ def train(
         "precision": precision,
         "accumulate_windows": accumulate_windows,
         "seed": seed,
+        **_negatives(negatives),
     }
     weights = None if start is None else Checkpoint.read(start)
     result = run_training(
@@ -102,6 +112,7 @@ def train(
         device=device,
         save_every=save_every,
         log_every=log_every,
+        max_unknown=max_unknown,
         show=not as_json,
     )
     if result.rank > 0:
@@ -120,6 +131,13 @@ def train(
     else:
         terminal.stdout().print(f"stopped at step {result.step} of {result.total_steps}, saved")
         terminal.stdout().print("next: the same command with --resume")
+
+
+def _negatives(count: int | None) -> dict[str, Any]:
+    """The options that a number of negatives stands for."""
+    if count is None:
+        return {}
+    return {"sample_softmax": count > 0, "n_negative_samples_batch": count or None}
 
 
 def _options(

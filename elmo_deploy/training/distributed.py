@@ -39,6 +39,10 @@ class Processes:
         if self.ours:
             dist.destroy_process_group()
 
+    def wait(self) -> None:
+        """Return when every process has come here."""
+        self.any(False)
+
     def rows(self, per_process: int) -> slice:
         """The rows of the common batch that are this process's own."""
         return slice(self.rank * per_process, (self.rank + 1) * per_process)

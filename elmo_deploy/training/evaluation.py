@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from elmo_deploy.training.corpus import PackedRows, Window
+from elmo_deploy.training.coverage import warn_of_unknown
 from elmo_deploy.training.devices import choose_device
 from elmo_deploy.training.language_model import LanguageModel
 from elmo_deploy.training.lexicon import Lexicon
@@ -34,6 +35,7 @@ class Evaluation:
     forward_loss: float
     backward_loss: float
     n_tokens: int
+    unknown_share: float = 0.0  # of the words to predict, those that are <UNK>
 
     @property
     def forward_perplexity(self) -> float:
@@ -58,6 +60,7 @@ class SentenceScore:
     n_tokens: int  # the mark not counted
     forward: float  # of the tokens and </S>
     backward: float  # of the tokens from the last to the first and <S>
+    n_unknown: int = 0  # tokens scored as <UNK>
 
 
 def evaluate(
@@ -72,11 +75,12 @@ def evaluate(
     judge = Judge(checkpoint, choose_device(device))
     streams = [_single_steps(shards, batch_size, backward=backward) for backward in (False, True)]
     state = judge.model.zero_state(batch_size)
-    losses = torch.zeros(2, dtype=torch.float64)
+    losses, words = (torch.zeros(2, dtype=torch.float64) for _ in range(2))
     n_steps = 0
     for steps in _batched(zip(*streams, strict=True), STEPS_AT_ONCE):
         forward, backward = (_joined([step[direction] for step in steps]) for direction in (0, 1))
         batch = judge.lexicon.batch(forward, backward).to(judge.device)
+        words += judge.lexicon.count_unknown(batch.targets).cpu()
         with torch.inference_mode():
             hidden = judge.model(batch.words, batch.positions, state)
             state = hidden.state
@@ -86,7 +90,10 @@ def evaluate(
         raise InputError(f"the text does not fill {batch_size} rows", hint="lower the batch size")
     n_tokens = n_steps * batch_size
     forward_loss, backward_loss = (losses / n_tokens).tolist()
-    return Evaluation(forward_loss, backward_loss, n_tokens)
+    unknown, n_words = words.tolist()
+    result = Evaluation(forward_loss, backward_loss, n_tokens, unknown / max(n_words, 1))
+    warn_of_unknown(result.unknown_share)
+    return result
 
 
 def score(
@@ -97,13 +104,17 @@ def score(
     Each starts from the zero state, so that its score does not depend on the sentences around it.
     """
     judge = Judge(checkpoint, choose_device(device))
+    n_tokens = n_unknown = 0
     for chunk in _batched(sentences, SORTED_AT_ONCE):
         order = sorted(range(len(chunk)), key=lambda index: len(chunk[index]))
         scores: dict[int, SentenceScore] = {}
         for places in _batched(order, SCORED_AT_ONCE):
-            scored = judge.score([chunk[place] for place in places])
-            scores.update(zip(places, scored, strict=True))
+            batch = judge.score([chunk[place] for place in places])
+            scores.update(zip(places, batch, strict=True))
+        n_tokens += sum(map(len, chunk))
+        n_unknown += sum(scored.n_unknown for scored in scores.values())
         yield from (scores[index] for index in range(len(chunk)))
+    warn_of_unknown(n_unknown / max(n_tokens, 1))
 
 
 class Judge:
@@ -142,10 +153,11 @@ class Judge:
         state = self.model.zero_state(len(sentences))
         hidden = self.model(batch.words, batch.positions, state, mask)
         losses = self.losses(hidden.vectors, batch.targets).double() * mask
+        unknown = ((batch.targets[0] == self.lexicon.unknown) & mask).sum(dim=1).tolist()
         return [
-            SentenceScore(len(tokens), -forward_loss, -backward_loss)
-            for tokens, (forward_loss, backward_loss) in zip(
-                sentences, losses.sum(dim=2).t().tolist(), strict=True
+            SentenceScore(len(tokens), -forward_loss, -backward_loss, n_unknown)
+            for tokens, (forward_loss, backward_loss), n_unknown in zip(
+                sentences, losses.sum(dim=2).t().tolist(), unknown, strict=True
             )
         ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from elmo_runtime.errors import BackendUnavailableError
 from elmo_runtime.files import atomic_file
 
 METRICS, CURVE, TENSORBOARD = "metrics.jsonl", "learning-curve.png", "tensorboard"
@@ -36,11 +38,28 @@ class Metrics:
     gradient_norm: float  # before clipping
     tokens_per_second: float  # tokens of one direction, as the original counts them
     seconds: float  # of training since the first step, pauses not counted
+    unknown_share: float = 0.0  # of the words to predict, those that are <UNK>
 
     @property
     def perplexity(self) -> float:
         """exp(loss); with sampled softmax it is of the sampled task."""
         return math.exp(min(self.loss, 700.0))
+
+
+def require_reports() -> None:
+    """Import what reports are written with, so that a run does not fail at its last step.
+
+    Raises BackendUnavailableError naming the package that is missing or broken.
+    """
+    for module in ("torch.utils.tensorboard", "matplotlib.figure"):
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise BackendUnavailableError(
+                f"training writes TensorBoard files and a learning curve, but {module} cannot be"
+                f" imported: {error}",
+                hint='pip install "elmo-deploy[train]"',
+            ) from error
 
 
 class Journal:
@@ -87,6 +106,7 @@ class Journal:
                 self._board.add_scalar(f"train/{name}", value, metrics.step)
         text = (
             f"loss {metrics.loss:.3f}  perplexity {metrics.perplexity:.1f}"
+            f"  unknown {metrics.unknown_share:.1%}"
             f"  {metrics.tokens_per_second:,.0f} tokens/s"
         )
         self._bar.update(self._task, at=text)

@@ -54,6 +54,7 @@ class Learner:
         self._state = model.zero_state(options.batch_size)
         self._device = model.softmax.weight.device
         self._loss_sums = torch.zeros(2, dtype=torch.float64, device=self._device)
+        self._word_sums = torch.zeros(2, dtype=torch.float64, device=self._device)  # unknown, all
         self._windows = 0  # behind the sums, since the last record
         self._seconds_before = self._told_seconds = 0.0
         self._clock = time.monotonic()
@@ -91,6 +92,7 @@ class Learner:
         torch.autograd.backward(losses.mean() * (factor * self.loss_scale.value))
         self._state = detached(hidden.state)
         self._loss_sums += losses.detach()
+        self._word_sums += self._lexicon.count_unknown(batch.targets)
         self._windows += 1
         return softmax.gradients() if softmax else {}
 
@@ -112,7 +114,7 @@ class Learner:
 
     def _sampled_softmax(self, batch: Batch, counter: int) -> SampledSoftmax:
         """The softmax against words drawn anew for each direction, the same in every process."""
-        n, size = self._options.n_negative_samples_batch, len(self.model.softmax.bias)
+        n, size = self._options.n_negatives, len(self.model.softmax.bias)
         negatives = [
             draw_negatives(
                 n, size, numbers_for(Purpose.NEGATIVES, self._options.seed, direction, counter)
@@ -137,6 +139,7 @@ class Learner:
         """Means over the steps since the last call, over all processes."""
         sums = self._processes.mean(self._loss_sums.clone())
         forward, backward = (sums / self._windows).tolist()
+        unknown, words = self._processes.mean(self._word_sums.clone()).tolist()
         seconds = self.seconds
         tokens = self._windows * self._n_rows * self._options.unroll_steps
         metrics = Metrics(
@@ -148,8 +151,10 @@ class Learner:
             gradient_norm=float(gradient_norm),
             tokens_per_second=tokens / max(seconds - self._told_seconds, 1e-9),
             seconds=seconds,
+            unknown_share=unknown / max(words, 1),
         )
         self._loss_sums.zero_()
+        self._word_sums.zero_()
         self._windows, self._told_seconds = 0, seconds
         return metrics
 
@@ -170,6 +175,7 @@ class Learner:
             "step": self.step,
             "streams": self._streams.state(),
             "loss sums": self._processes.mean(self._loss_sums.clone()).tolist(),
+            "word sums": self._processes.mean(self._word_sums.clone()).tolist(),
             "windows": self._windows,
             "seconds": self.seconds,
             "told seconds": self._told_seconds,
@@ -197,6 +203,7 @@ class Learner:
             state=counters["streams"],
         )
         self._loss_sums.copy_(torch.tensor(counters["loss sums"], dtype=torch.float64))
+        self._word_sums.copy_(torch.tensor(counters.get("word sums", [0, 0]), dtype=torch.float64))
         self._windows = counters["windows"]
         self._seconds_before, self._clock = counters["seconds"], time.monotonic()
         self._told_seconds = counters["told seconds"]

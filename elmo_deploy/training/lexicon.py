@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from elmo_deploy.training.corpus import Window
-from elmo_deploy.training.vocabulary import Vocabulary
+from elmo_deploy.training.vocabulary import BEGIN, END, Vocabulary
 from elmo_runtime import characters
 from elmo_runtime.config import ElmoConfig
 
@@ -40,7 +40,8 @@ class Lexicon:
 
     def __init__(self, vocabulary: Vocabulary, config: ElmoConfig) -> None:
         self._ids = vocabulary.ids
-        self._unknown = vocabulary.unknown
+        self.unknown = vocabulary.unknown
+        self._marks = (vocabulary.ids[BEGIN], vocabulary.ids[END])
         self._max_characters = config.max_characters_per_token
         self._widest_filter = max(width for width, _ in config.filters)
         self._rows = self._char_ids(vocabulary.words).astype(np.int16)
@@ -73,8 +74,14 @@ class Lexicon:
 
     def target_ids(self, words: Sequence[str] | chain[str]) -> Tensor:
         """Ids of words in the vocabulary, that of <UNK> for all others."""
-        get, unknown = self._ids.get, self._unknown
+        get, unknown = self._ids.get, self.unknown
         return torch.tensor([get(word, unknown) for word in words])
+
+    def count_unknown(self, targets: Tensor) -> Tensor:
+        """Ids of any shape -> (2,): how many are <UNK>, and how many are words, not marks."""
+        begin, end = self._marks
+        words = (targets != begin) & (targets != end)
+        return torch.stack([(targets == self.unknown).sum(), words.sum()]).double()
 
     def _lookup(self, words: Sequence[str]) -> NDArray[np.int16]:
         ids = np.array([self._ids.get(word, -1) for word in words])

@@ -5,29 +5,28 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from elmo_deploy.training.coverage import MAX_UNKNOWN
 from elmo_deploy.training.devices import choose_device
 from elmo_deploy.training.distributed import Processes
-from elmo_deploy.training.journal import CURVE, Journal, Metrics, draw_curve
+from elmo_deploy.training.journal import CURVE, Journal, Metrics, draw_curve, require_reports
 from elmo_deploy.training.language_model import LanguageModel
 from elmo_deploy.training.learner import Learner
 from elmo_deploy.training.optimizer import clip_to_global_norm, learning_rate_at
 from elmo_deploy.training.options import TrainingOptions
+from elmo_deploy.training.preparation import prepare
 from elmo_deploy.training.randomness import Purpose, torch_seed
 from elmo_deploy.training.run_folder import RunFolder
-from elmo_deploy.training.shards import Shard, read_all_sentences
-from elmo_deploy.training.softmax import require_fewer_negatives
+from elmo_deploy.training.shards import Shard
 from elmo_deploy.training.vocabulary import Vocabulary
 from elmo_export.checkpoint import Checkpoint
 from elmo_runtime.errors import ConfigError
 from elmo_runtime.signals import StopRequest
 
-SAMPLE = 50_000  # sentences that show whether the vocabulary is sorted by frequency
 ASK_EVERY = 16  # steps between two agreements of several processes on whether to stop
 
 logger = logging.getLogger(__name__)
@@ -60,6 +59,7 @@ def train(
     device: str = "auto",
     save_every: int = 1000,
     log_every: int = 100,
+    max_unknown: float = MAX_UNKNOWN,
     show: bool = False,
 ) -> TrainingResult:
     """Train on the sentences of `shards` and write RUN/checkpoint; `start` gives first weights.
@@ -69,11 +69,19 @@ def train(
     on stderr. Started by torchrun, it shares the batch with the other processes.
     """
     place = choose_device(device)
+    require_reports()
     processes = Processes.join(place)
-    options = completed(options, shards, vocabulary)
+    options, remarks = prepare(options, shards, vocabulary, max_unknown=max_unknown)
     total_steps = count_steps(options, processes.count)
-    folder = RunFolder(run, options=options, shards=shards, vocabulary=vocabulary)
+    folder = RunFolder(
+        run,
+        options=options,
+        shards=shards,
+        vocabulary=vocabulary,
+        n_processes=processes.count,
+    )
     saved = folder.enter(resume=resume, device=place)
+    processes.wait()  # rank 0 writes to the folder next, which the others must have seen empty
     model = make_model(options, vocabulary, start).to(place)
     learner = Learner(
         options, model=model, shards=shards, vocabulary=vocabulary, processes=processes
@@ -82,6 +90,8 @@ def train(
         learner.restore(saved)
     journal = None
     if processes.rank == 0:
+        for remark in remarks:
+            logger.warning(remark)
         folder.describe()
         journal = Journal(run, first_step=learner.step, total_steps=total_steps, show=show)
     last: Metrics | None = None
@@ -119,25 +129,6 @@ def train(
         write_results(folder, learner, vocabulary, journal)
     processes.leave()
     return TrainingResult(folder.checkpoint, learner.step, total_steps, last, processes.rank)
-
-
-def completed(
-    options: TrainingOptions, shards: Sequence[Shard], vocabulary: Vocabulary
-) -> TrainingOptions:
-    """The options with what follows from the texts; refuses a vocabulary that does not fit."""
-    if options.n_tokens_vocab not in (None, len(vocabulary)):
-        raise ConfigError(
-            f"options: n_tokens_vocab is {options.n_tokens_vocab}, {vocabulary.source} has"
-            f" {len(vocabulary)} lines",
-            hint="correct it, or leave it out",
-        )
-    if options.sample_softmax:
-        require_fewer_negatives(options.n_negative_samples_batch, len(vocabulary))
-        vocabulary.require_frequency_order(islice(read_all_sentences(shards), SAMPLE))
-    n_tokens = options.n_train_tokens
-    if n_tokens is None:
-        n_tokens = sum(map(len, read_all_sentences(shards)))
-    return replace(options, n_train_tokens=n_tokens, n_tokens_vocab=len(vocabulary))
 
 
 def count_steps(options: TrainingOptions, n_processes: int) -> int:

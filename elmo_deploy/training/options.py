@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -19,6 +19,7 @@ CHOICES = {
     "decay": ("constant", "linear", "cosine", "inverse_sqrt"),
     "precision": ("fp32", "bf16", "fp16"),
 }
+DEFAULT_NEGATIVES = 8192  # the paper's
 PEAK_RATES = {"adagrad": 0.2, "adamw": 0.001}
 
 
@@ -37,7 +38,7 @@ class TrainingOptions:
     n_epochs: int = 10
     n_train_tokens: int | None = None  # tokens of one epoch; None: counted
     n_tokens_vocab: int | None = None  # checked against the vocabulary; None: not checked
-    n_negative_samples_batch: int = 8192
+    n_negative_samples_batch: int | None = None  # None: 8192, or the full softmax if that is less
     sample_softmax: bool = True
     dropout: float = 0.1
     all_clip_norm_val: float | None = 10.0
@@ -56,8 +57,9 @@ class TrainingOptions:
         """Refuse values that mean nothing."""
         for name, choices in CHOICES.items():
             self._require(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
-        for name in ("batch_size", "unroll_steps", "n_negative_samples_batch"):
+        for name in ("batch_size", "unroll_steps"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
+        self._require("n_negative_samples_batch", self.n_negatives >= 1, "at least 1")
         self._require("n_epochs", self.n_epochs >= 1, "at least 1")
         self._require("accumulate_windows", self.accumulate_windows >= 1, "at least 1")
         self._require("warmup_steps", self.warmup_steps >= 0, "at least 0")
@@ -77,6 +79,26 @@ class TrainingOptions:
         if self.learning_rate is not None:
             return self.learning_rate
         return PEAK_RATES[self.optimizer]
+
+    @property
+    def n_negatives(self) -> int:
+        """The negatives of each direction and window, where the softmax is sampled."""
+        given = self.n_negative_samples_batch
+        return DEFAULT_NEGATIVES if given is None else given
+
+    def for_vocabulary(self, size: int) -> TrainingOptions:
+        """The same recipe with the softmax decided for a vocabulary of `size` words.
+
+        Options that name no number of negatives get the default, or the full softmax where the
+        vocabulary is too small for it: at that size the full softmax is exact and costs no more.
+        Raises ConfigError where the options name as many negatives as there are words, or more.
+        """
+        if not self.sample_softmax:
+            return self
+        if self.n_negative_samples_batch is None and size <= DEFAULT_NEGATIVES:
+            return replace(self, sample_softmax=False)
+        require_fewer_negatives(self.n_negatives, size)
+        return replace(self, n_negative_samples_batch=self.n_negatives)
 
     def _require(self, name: str, holds: bool, rule: str) -> None:
         if not holds:
@@ -118,6 +140,16 @@ class TrainingOptions:
         """The same as a dict; `from_options` reads it back unchanged."""
         recipe = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "model"}
         return {"bidirectional": True, **self.model.to_options(), **recipe}
+
+
+def require_fewer_negatives(n: int, vocabulary_size: int) -> None:
+    """Raise ConfigError unless the vocabulary has more words than the `n` negatives to draw."""
+    if n >= vocabulary_size:
+        raise ConfigError(
+            f"n_negative_samples_batch is {n}, but the vocabulary has only {vocabulary_size} words",
+            hint=f"draw fewer than {vocabulary_size} with --negatives N, or none with"
+            " --negatives 0 (the full softmax)",
+        )
 
 
 def _checked(name: str, value: Any, kind: Any) -> Any:

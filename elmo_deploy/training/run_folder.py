@@ -38,8 +38,10 @@ class RunFolder:
         options: TrainingOptions,
         shards: Sequence[Shard],
         vocabulary: Vocabulary,
+        n_processes: int = 1,
     ) -> None:
         self.path = path
+        self._n_processes = n_processes
         self._options = options.to_options()
         self._identity = {
             "options": {k: v for k, v in self._options.items() if k not in MAY_CHANGE},
@@ -65,6 +67,7 @@ class RunFolder:
         saved = load_latest(self.path, device=device) if resume else None
         if saved is not None:
             self._require_same_run(saved)
+            self._require_as_many_processes(saved)
         elif resume:
             logger.warning("%s holds no saved state: training starts at step 1", self.path)
         return saved
@@ -83,6 +86,18 @@ class RunFolder:
         """Write the model as it stands."""
         checkpoint.write(self.checkpoint)
 
+    def _require_as_many_processes(self, saved: SavedState) -> None:
+        """Rows are dealt by process, so another number of them would read other text."""
+        n_rows, n_options = saved.tensors["lstm.h"].shape[2], saved.counters["run"]["options"]
+        before = n_rows // n_options["batch_size"]
+        if before != self._n_processes:
+            raise ConfigError(
+                f"{self.path} was trained by {_processes(before)}, and this is a run of"
+                f" {_processes(self._n_processes)}: its {n_rows} rows of text belong to the former",
+                hint=f"resume it with {_start_of(before)}, or train on in another folder:"
+                f" elmo-deploy train --from {self.checkpoint}",
+            )
+
     def _require_same_run(self, saved: SavedState) -> None:
         before = saved.counters["run"]
         differing = [f"the {k}" for k in ("shards", "vocabulary") if before[k] != self._identity[k]]
@@ -96,6 +111,16 @@ class RunFolder:
                 f"{self.path} was started with other settings: {', '.join(differing)}",
                 hint="resume with the same ones, or start in another folder",
             )
+
+
+def _processes(count: int) -> str:
+    return "1 process" if count == 1 else f"{count} processes"
+
+
+def _start_of(count: int) -> str:
+    if count == 1:
+        return "elmo-deploy train alone, without torchrun"
+    return f"torchrun --nproc-per-node {count} --no-python elmo-deploy train"
 
 
 def _digest(words: Sequence[str]) -> str:

@@ -62,5 +62,10 @@ def identity_of(shard: Shard) -> list[Any]:
     return [*identity, source.format, source.fields.text] if structured else identity
 
 
+def bytes_of(shard: Shard) -> int:
+    """The size of the file on disk."""
+    return _source(shard).size or 0
+
+
 def _source(shard: Shard) -> Source:
     return shard if isinstance(shard, Source) else source_at(shard)

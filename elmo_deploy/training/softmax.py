@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from elmo_runtime.errors import ConfigError
+from elmo_deploy.training.options import require_fewer_negatives
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,6 @@ def draw_negatives(n: int, vocabulary_size: int, random: np.random.Generator) ->
         if len(first) >= n:
             first = np.sort(first)[:n]
             return Negatives(drawn[first], int(first[-1]) + 1)
-
-
-def require_fewer_negatives(n: int, vocabulary_size: int) -> None:
-    """Raise ConfigError where there are not more words than negatives to draw from them."""
-    if n >= vocabulary_size:
-        raise ConfigError(
-            f"n_negative_samples_batch is {n}, the vocabulary has {vocabulary_size} words",
-            hint="draw fewer, or set sample_softmax to false",
-        )
 
 
 def log_expected_count(ids: Tensor, draws: int, vocabulary_size: int) -> Tensor:

@@ -10,15 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from elmo_deploy.training import TrainingOptions
 from elmo_deploy.training.journal import read_metrics
 from elmo_export.checkpoint import Checkpoint
+from elmo_runtime.errors import ConfigError
 
 SAME_LOSS = 1e-4  # float32 sums in another order, over 20 steps
 PROCESSES = 2
 
 
-def train_in_two_processes(recipe, folder, text, vocabulary, *arguments):
-    """The command line under torchrun, as users start it."""
+def train_in_two_processes(recipe, folder, text, vocabulary, *arguments, code=0):
+    """What the command line under torchrun prints, as users start it."""
     vocabulary.write(folder / "vocab.txt")
     (folder / "options.json").write_text(json.dumps(recipe.to_options()))
     command = [
@@ -31,8 +33,8 @@ def train_in_two_processes(recipe, folder, text, vocabulary, *arguments):
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert done.returncode == code, done.stderr
+    return done.stderr if code else done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +63,24 @@ def test_a_resumed_run_of_two_processes_gives_each_its_own_rows_back(
     run(replace(recipe, batch_size=4, n_epochs=2), folder / "longer")
     two, one = (read_metrics(folder / name / "metrics.jsonl") for name in ("run", "longer"))
     assert [r.loss for r in two] == pytest.approx([r.loss for r in one], abs=SAME_LOSS)
+
+
+def test_one_process_does_not_resume_the_run_of_two(options, run, folder):
+    """It went on with half of the rows and twice as many steps per epoch."""
+    recipe = TrainingOptions.read(folder / "run" / "options.json")
+    before = (folder / "run" / "metrics.jsonl").read_bytes()
+    with pytest.raises(
+        ConfigError, match="by 2 processes, and this is a run of 1 process"
+    ) as error:
+        run(recipe, folder / "run", resume=True)
+    assert "torchrun --nproc-per-node 2 --no-python elmo-deploy train" in error.value.hint
+    assert (folder / "run" / "metrics.jsonl").read_bytes() == before
+
+
+def test_two_processes_do_not_resume_the_run_of_one(options, run, tmp_path, text, vocabulary):
+    """The second process had no rows to restore, and the first one waited for it for ever."""
+    recipe = options(dropout=0.0, n_tokens_vocab=13)
+    run(recipe, tmp_path / "run")
+    told = train_in_two_processes(recipe, tmp_path, text, vocabulary, "--resume", code=1)
+    assert "was trained by 1 process, and this is a run of 2 processes" in told
+    assert "hint: resume it with elmo-deploy train alone, without torchrun" in told

@@ -15,7 +15,7 @@ def test_without_training_keys_the_recipe_is_the_papers():
     recipe = TrainingOptions.from_options(MODEL)
     assert (recipe.batch_size, recipe.unroll_steps, recipe.n_epochs) == (128, 20, 10)
     assert (recipe.peak_rate, recipe.initial_accumulator) == (0.2, 1.0)
-    assert (recipe.n_negative_samples_batch, recipe.dropout) == (8192, 0.1)
+    assert (recipe.n_negatives, recipe.dropout) == (8192, 0.1)
     assert (recipe.all_clip_norm_val, recipe.optimizer, recipe.decay) == (
         10.0,
         "adagrad",

@@ -50,7 +50,7 @@ def test_a_word_is_drawn_as_often_as_its_expected_count_says():
 
 
 def test_more_negatives_than_words_are_refused():
-    with pytest.raises(ConfigError, match="n_negative_samples_batch is 50, the vocabulary has 50"):
+    with pytest.raises(ConfigError, match="batch is 50, but the vocabulary has only 50"):
         draw_negatives(50, SIZE, np.random.default_rng(0))
 
 

@@ -156,7 +156,9 @@ def test_the_vocabulary_must_have_the_size_in_the_options(options, run, tmp_path
 
 
 def test_more_negatives_than_words_are_refused_before_anything_is_written(options, run, tmp_path):
-    with pytest.raises(ConfigError, match="n_negative_samples_batch is 13"):
+    with pytest.raises(
+        ConfigError, match="n_negative_samples_batch is 13, but the vocabulary has only 13"
+    ):
         run(options(n_negative_samples_batch=13), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
