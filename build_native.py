@@ -93,9 +93,7 @@ def _run_all(commands: Sequence[Sequence[str]]) -> None:
 def main() -> None:
     """Build the library into the source tree, or elsewhere, with warnings as errors."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--sanitize", action="store_true", help="with ASan, UBSan and poisoned memory"
-    )
+    parser.add_argument("--sanitize", action="store_true", help="ASan, UBSan, poisoned memory")
     parser.add_argument("--output", type=Path, default=FOLDER / NAME)
     options = parser.parse_args()
     flags = (*WARNINGS, *SANITIZERS) if options.sanitize else WARNINGS
