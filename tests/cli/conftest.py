@@ -39,7 +39,10 @@ def watch(event: str, arguments: tuple[Any, ...]) -> None:
 def _is_stray_write(path: object, flags: int) -> bool:
     if not isinstance(path, str) or not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
         return False
-    expected = f"{path}/".startswith((f"{allowed_folder}/", "/dev/")) or "__pycache__" in path
+    expected = (
+        f"{os.path.abspath(path)}/".startswith((f"{allowed_folder}/", "/dev/"))
+        or "__pycache__" in path
+    )
     return not expected
 
 

@@ -79,3 +79,15 @@ def test_the_navigation_lists_every_page():
     pages = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
     generated = set(re.findall(r'"([a-z/]+\.md)"', (ROOT / "docs/generated_pages.py").read_text()))
     assert set(navigation) == pages | generated
+
+
+PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_names_extras_and_programs_that_exist(page):
+    text = page.read_text("utf-8")
+    extras = ",".join(re.findall(r"elmo-deploy\[([\w,-]+)\]", text)).split(",")
+    assert set(filter(None, extras)) <= set(PROJECT["optional-dependencies"])
+    programs = re.findall(r"\b(?:benchmarks|examples|tests|fuzz)/[\w/]+\.(?:py|json|tsv)\b", text)
+    assert all((ROOT / program).is_file() for program in programs)
