@@ -16,7 +16,8 @@ PYTHON ?= $(shell for python in $(candidates); do \
 BIN := .venv/bin
 
 SECONDS ?= 60
-operators := $(wildcard runtime/elmo_runtime/operators/*.cpp runtime/elmo_runtime/operators/*.h)
+operators := $(wildcard runtime/elmo_runtime/operators/*.cpp runtime/elmo_runtime/operators/*.h) \
+	build_native.py $(wildcard runtime/elmo_runtime/backends/native/source/*)
 
 .PHONY: demo test lint wheel extras docs promises promises-long fuzz clean
 demo: .venv/ready-demo

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,7 @@ SANITIZERS = (
     "-g", "-O1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined",
     "-fno-sanitize-recover=all", "-DELMO_POISON",
 )  # fmt: skip
+ELF = b"\x7fELF"  # the first bytes of a Linux library
 AVX2 = ("-mavx2", "-mfma")
 AVX512 = (*AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq")
 INSTRUCTION_SETS = {  # name: the object in the library, and what the compiler may use for it
@@ -45,17 +47,18 @@ class BuildError(Exception):
         return self.what
 
 
-def build(source: Path, output: Path, *, extra_flags: Sequence[str] = ()) -> None:
+def build(
+    source: Path, output: Path, *, compiler: Sequence[str], extra_flags: Sequence[str] = ()
+) -> None:
     """Compile the folder `source` into the library `output`, which appears complete or not at all.
 
-    Raises BuildError.
+    compiler: the words of its command. Raises BuildError.
     """
-    if sys.platform != "linux" or platform.machine() not in ("x86_64", "AMD64"):
+    if sys.platform != "linux" or platform.machine() != "x86_64":
         raise BuildError("it is for Linux on x86-64")
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
     if not compiler:
         raise BuildError("no C++ compiler was found (g++ or clang++)")
-    flags = [*compiler.split(), *FLAGS, *extra_flags]
+    flags = [*compiler, *FLAGS, *extra_flags]
     with tempfile.TemporaryDirectory(prefix="elmo-native-") as scratch:
         objects = Path(scratch)
         _run_all([
@@ -72,6 +75,8 @@ def build(source: Path, output: Path, *, extra_flags: Sequence[str] = ()) -> Non
         part = output.with_suffix(".part")
         names = [str(path) for path in sorted(objects.glob("*.o"))]
         _run_all([[*flags, "-shared", "-o", str(part), *names]])
+        if not part.exists() or not part.read_bytes().startswith(ELF):
+            raise BuildError(f"{compiler[0]} reported success but wrote no library")
     part.replace(output)
 
 
@@ -97,7 +102,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=FOLDER / NAME)
     options = parser.parse_args()
     flags = (*WARNINGS, *SANITIZERS) if options.sanitize else WARNINGS
-    build(FOLDER / "source", options.output, extra_flags=flags)
+    compiler = shlex.split(os.environ.get("CXX") or shutil.which("g++") or "clang++")
+    build(FOLDER / "source", options.output, compiler=compiler, extra_flags=flags)
 
 
 if __name__ == "__main__":

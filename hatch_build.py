@@ -5,6 +5,7 @@ them out; =required makes a missing compiler an error (for wheels that are publi
 default. CXX names another compiler.
 """
 
+import importlib.util
 import os
 import platform
 import shlex
@@ -31,10 +32,12 @@ class OperatorsHook(BuildHookInterface):
         """Compile; called by hatchling before it collects files."""
         if self.target_name != "wheel":
             return
-        library = compile_operators(Path(self.root) / FOLDER)
-        if library is None:
+        root = Path(self.root)
+        built = [compile_operators(root / FOLDER), compile_native(root)]
+        libraries = [library for library in built if library]
+        if not libraries:
             return
-        build_data["artifacts"].append(f"{FOLDER.as_posix()}/{library.name}")
+        build_data["artifacts"] += [path.relative_to(root).as_posix() for path in libraries]
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-linux_{platform.machine()}"
 
@@ -44,9 +47,7 @@ def compile_operators(folder: Path) -> Path | None:
 
     Raises RuntimeError for an unknown ELMO_DEPLOY_OPERATORS, and where =required fails.
     """
-    mode = os.environ.get("ELMO_DEPLOY_OPERATORS") or "auto"
-    if mode not in MODES:
-        raise RuntimeError(f"ELMO_DEPLOY_OPERATORS is {mode!r}; use one of {', '.join(MODES)}")
+    mode = _mode()
     library = folder / "libpacked_lstmp.so"
     library.unlink(missing_ok=True)
     if mode == "off":
@@ -58,6 +59,43 @@ def compile_operators(folder: Path) -> Path | None:
         raise RuntimeError(f"the operators were not built: {reason}")
     print(f"elmo-deploy goes without compiled operators: {reason}", file=sys.stderr)  # noqa: T201
     return None
+
+
+def compile_native(root: Path) -> Path | None:
+    """The library of the backend `native`, or None with a message where it cannot be built.
+
+    Raises RuntimeError as `compile_operators` does.
+    """
+    mode, builder = _mode(), _load_builder(root / "build_native.py")
+    library = root / builder.FOLDER / builder.NAME
+    library.unlink(missing_ok=True)
+    if mode == "off":
+        return None
+    try:
+        compiler = find_compiler(os.environ.get("CXX", ""))
+        builder.build(root / builder.FOLDER / "source", library, compiler=compiler)
+    except (builder.BuildError, ValueError) as error:
+        if mode == "required":
+            raise RuntimeError(f"the native library was not built: {error}") from error
+        print(f"elmo-deploy goes without its native library: {error}", file=sys.stderr)  # noqa: T201
+        return None
+    return library
+
+
+def _mode() -> str:
+    mode = os.environ.get("ELMO_DEPLOY_OPERATORS") or "auto"
+    if mode not in MODES:
+        raise RuntimeError(f"ELMO_DEPLOY_OPERATORS is {mode!r}; use one of {', '.join(MODES)}")
+    return mode
+
+
+def _load_builder(path: Path):
+    """The module next to this file, which is not on the path of an isolated build."""
+    spec = importlib.util.spec_from_file_location("build_native", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["build_native"] = module  # its dataclass looks itself up there
+    spec.loader.exec_module(module)
+    return module
 
 
 def _compile(source: Path, library: Path) -> str | None:
