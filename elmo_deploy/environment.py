@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import importlib
 import math
+import platform
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from elmo_runtime.errors import BackendUnavailableError
 
 PACKAGES = (
     "numpy",
@@ -84,7 +88,7 @@ def find_driver() -> Finding:
     loaded = DRIVER.exists()
     try:
         devices = _cuda_devices()
-    except ModuleNotFoundError:
+    except Exception:  # cuda-bindings is missing, or damaged in one of many ways
         detail = "loaded" if loaded else "no NVIDIA driver"
         hint = 'pip install "elmo-deploy[gpu]" to see the devices' if loaded else ""
         return Finding(subject="NVIDIA driver", ok=loaded, detail=detail, hint=hint)
@@ -98,13 +102,11 @@ def try_onnxruntime(subject: str, provider: str, *, extra: str) -> Finding:
     install = f'pip install "elmo-deploy[{extra}]"'
 
     def attempt() -> str:
-        from elmo_runtime.backends.onnxruntime import refuse_telemetry
+        from elmo_runtime.backends.onnxruntime import import_onnxruntime
 
-        refuse_telemetry()
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         if provider not in onnxruntime.get_available_providers():
-            raise RuntimeError("this onnxruntime was built without it")
+            raise BackendUnavailableError("this onnxruntime was built without it", hint=install)
         _compute_exp(onnxruntime, provider)
         return f"onnxruntime {onnxruntime.__version__}"
 
@@ -114,18 +116,33 @@ def try_onnxruntime(subject: str, provider: str, *, extra: str) -> Finding:
 def try_operators() -> Finding:
     """The compiled operators for the CPU; without them the same graphs run on stock operators."""
     from elmo_runtime.backends.onnxruntime import import_onnxruntime
-    from elmo_runtime.errors import BackendUnavailableError
-    from elmo_runtime.operators import INSTALL_AGAIN, register_operators
+    from elmo_runtime.operators import LIBRARY, register_operators
 
+    subject = "CPU operators"
     try:
         reason = register_operators(import_onnxruntime().SessionOptions())
     except BackendUnavailableError as error:
-        reason = error.what
+        return Finding(subject=subject, ok=False, detail=error.what, hint=error.hint)
+    except Exception as error:  # a damaged library fails in its own ways
+        return Finding(subject=subject, ok=False, detail=_one_line(error))
     if reason is None:
-        detail = "a biLM layer in one call on the CPU"
-        return Finding(subject="CPU operators", ok=True, detail=detail)
-    hint = f"optional, for a faster CPU backend: install g++, then: {INSTALL_AGAIN}"
-    return Finding(subject="CPU operators", ok=False, detail=reason, hint=hint)
+        return Finding(subject=subject, ok=True, detail="a biLM layer in one call on the CPU")
+    return Finding(
+        subject=subject, ok=False, detail=reason, hint=_hint_for_operators(LIBRARY.exists())
+    )
+
+
+def _hint_for_operators(is_built: bool) -> str:
+    """What to do about compiled operators that cannot be used; they are optional."""
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        return ""  # there is no form of them for this machine
+    from elmo_runtime.operators import INSTALL_AGAIN
+
+    if is_built:  # refused: another onnxruntime, or a processor without AVX2
+        return f"optional: on a processor with AVX2, update onnxruntime or: {INSTALL_AGAIN}"
+    if shutil.which("g++") or shutil.which("clang++"):
+        return f"optional, for a faster CPU backend: {INSTALL_AGAIN}"
+    return f"optional, for a faster CPU backend: install g++, then: {INSTALL_AGAIN}"
 
 
 def try_tensorrt(module: str, driver: Finding) -> Finding:
@@ -134,6 +151,9 @@ def try_tensorrt(module: str, driver: Finding) -> Finding:
 
     def attempt() -> str:
         library = importlib.import_module(module)
+        if not hasattr(library, "Runtime"):  # the empty folder of a package that was uninstalled
+            reinstall = f"pip install --no-cache-dir --force-reinstall {subject}"
+            raise BackendUnavailableError(f"{module} is damaged", hint=reinstall)
         if library.Runtime(library.Logger(library.Logger.ERROR)) is None:
             raise RuntimeError(f"{module} {library.__version__} does not start")
         if not driver.ok:
@@ -152,10 +172,21 @@ def find_traps(packages: dict[str, str | None]) -> list[Finding]:
             subject="onnxruntime twice",
             ok=False,
             detail="onnxruntime and onnxruntime-gpu overwrite each other's files:"
-            " the CPU wins without a word",
-            hint="pip uninstall onnxruntime onnxruntime-gpu, then install one of them",
+            f" {_which_onnxruntime()} was installed last and is the one in use",
+            hint="pip uninstall -y onnxruntime onnxruntime-gpu, then install one of them",
         )
     ]
+
+
+def _which_onnxruntime() -> str:
+    """The distribution whose files are in place: the build for GPUs knows the CUDA provider."""
+    from elmo_runtime.backends.onnxruntime import CUDA, import_onnxruntime
+
+    try:
+        providers = import_onnxruntime().get_available_providers()
+    except Exception:  # damaged, which the backends report
+        return "one of them"
+    return "onnxruntime-gpu" if CUDA in providers else "onnxruntime (without CUDA)"
 
 
 def _attempt(subject: str, attempt: Callable[[], str], *, hint: str) -> Finding:
@@ -163,18 +194,30 @@ def _attempt(subject: str, attempt: Callable[[], str], *, hint: str) -> Finding:
         return Finding(subject=subject, ok=True, detail=attempt())
     except ModuleNotFoundError as error:
         return Finding(subject=subject, ok=False, detail=f"{error.name} is missing", hint=hint)
+    except BackendUnavailableError as error:
+        return Finding(subject=subject, ok=False, detail=error.what, hint=error.hint)
     except Exception as error:  # a native library fails in its own ways; each is the answer
-        detail = " ".join(str(error).split())[:200] or type(error).__name__
-        return Finding(subject=subject, ok=False, detail=detail)
+        return Finding(subject=subject, ok=False, detail=_one_line(error))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _compute_exp(onnxruntime: Any, provider: str) -> None:
     import numpy as np
 
+    from elmo_runtime.backends.onnxruntime import CPU, missing_cuda_libraries
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    if provider != "CPUExecutionProvider":
-        onnxruntime.preload_dlls()
+    if provider != CPU:
+        if missing := missing_cuda_libraries(onnxruntime):
+            raise BackendUnavailableError(
+                f"CUDA libraries cannot be loaded: {', '.join(missing)}",
+                hint='pip install "elmo-deploy[gpu]" brings them; docs/guides/engines.md lists the'
+                " versions that fit your driver",
+            )
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     session = onnxruntime.InferenceSession(_EXP, options, providers=[provider])
     if session.get_providers()[0] != provider:
@@ -200,6 +243,6 @@ def _cuda_devices() -> list[str]:
 
 def _version(package: str) -> str | None:
     try:
-        return version(package)
-    except PackageNotFoundError:
+        return version(package) or None
+    except (PackageNotFoundError, KeyError, TypeError, OSError):  # absent, or without metadata
         return None

@@ -7,8 +7,6 @@ or provider is missing), 5 artefact missing, corrupt or incompatible; 130 after 
 from __future__ import annotations
 
 import importlib
-import io
-import os
 import sys
 import traceback
 import warnings
@@ -19,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from elmo_deploy.cli.failures import report_failure
+from elmo_deploy.cli.streams import flush_streams, prepare_streams
 
 # Verb -> module of this package; the module's function of the same name is the command.
 VERBS = {
@@ -88,35 +87,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     warnings.showwarning = _show_warning
-    _make_encodable()
+    prepare_streams()
     try:
         app([word for word in words if word != "--debug"], prog_name="elmo-deploy")
-    except SystemExit:
-        _flush_or_silence()
+    except SystemExit as left:
+        flush_streams()
+        if isinstance(left.__context__, BrokenPipeError):
+            left.code = 0  # `elmo-deploy inspect BUNDLE | head -1` is no error of ours
         raise
     except BaseException as error:
         if debug:
             traceback.print_exception(error)
         command = next((word for word in words if word in VERBS), "")
-        raise SystemExit(report_failure(error, command=command)) from None
-
-
-def _make_encodable() -> None:
-    """Let streams that are not UTF-8 print escapes for what they cannot encode.
-
-    LC_ALL=C, PYTHONIOENCODING=ascii or a file name that is not UTF-8 raised UnicodeEncodeError.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # None where the caller closed it
-            stream.reconfigure(errors="backslashreplace")
+        code = report_failure(error, command=command)
+        flush_streams()
+        raise SystemExit(code) from None
 
 
 def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
     print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
-
-
-def _flush_or_silence() -> None:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:  # `elmo-deploy inspect BUNDLE | head -1` is no error of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 from elmo_runtime.errors import (
     ArtefactError,
     BackendUnavailableError,
+    DeviceMemoryError,
     ElmoDeployError,
     InputError,
 )
 
 UNEXPECTED, INTERRUPTED = 1, 130
+_OUT_OF_MEMORY = re.compile(  # how torch, CUDA and C++ say it
+    r"out of memory|not enough memory|bad_alloc|can't allocate memory", re.IGNORECASE
+)
 
 # Import name -> the extra that brings it.
 EXTRAS = {
@@ -55,6 +60,11 @@ def as_ours(error: BaseException, *, command: str = "") -> ElmoDeployError | Non
         return _missing_package(error, command)
     if isinstance(error, OSError) and error.filename is not None:
         return ArtefactError(f"{error.filename}: {error.strerror}")
+    if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
+        return DeviceMemoryError(
+            f"out of memory: {' '.join(str(error).split()) or type(error).__name__}",
+            hint="use a smaller --token-budget, --batch or --length, or a machine with more memory",
+        )
     if isinstance(error, UnicodeDecodeError):
         return InputError(f"the input is not UTF-8: {error.reason} at byte {error.start}")
     return None

@@ -48,12 +48,20 @@ class Elmo(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        # On the CPU first: initial weights are the same whatever torch's default device is.
+        with torch.device("cpu"):
+            self._build(config, n_mixes=n_mixes, do_layer_norm=do_layer_norm, dropout=dropout)
+            self.reset_parameters(torch.Generator().manual_seed(0))
+        for part in (self.char_cnn, self.bilm):
+            part.requires_grad_(requires_grad)
+        self.to(torch.get_default_device())
+
+    def _build(
+        self, config: ElmoConfig, *, n_mixes: int, do_layer_norm: bool, dropout: float
+    ) -> None:
         self.char_cnn = CharCnn(config)
         self.bilm = BiLm(config, dropout)
         self.layer_mix = LayerMix(config.n_layers + 1, n_mixes=n_mixes, do_layer_norm=do_layer_norm)
-        for part in (self.char_cnn, self.bilm):
-            part.requires_grad_(requires_grad)
-        self.reset_parameters(torch.Generator().manual_seed(0))
 
     def forward(self, char_ids: Tensor, state: LstmState | None = None) -> ElmoOutput:
         """Shifted ids (batch, length, characters) int32 or int64, 0 past a sentence -> ElmoOutput.
@@ -114,7 +122,8 @@ class Elmo(nn.Module):
             dropout=dropout,
             requires_grad=requires_grad,
         )
-        model.load_state_dict(model.state_dict() | tensors)
+        # Assigned, not copied: torch's default dtype must not round the weights.
+        model.load_state_dict(model.state_dict() | tensors, assign=True)
         return model
 
     def to_checkpoint(

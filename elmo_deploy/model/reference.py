@@ -6,6 +6,7 @@ An exported graph or engine is right when it agrees with this function.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,9 @@ def reference(checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float32) -> 
     gamma (M,); initial_h (L, 2, B, P); initial_c (L, 2, B, C). It raises InputError where
     lengths and char_ids disagree.
     """
-    model = Elmo.from_checkpoint(checkpoint).to(dtype).eval()
+    with torch.device("cpu"):  # a caller may have set another default device
+        model = Elmo.from_checkpoint(checkpoint).to(dtype).eval()
+    tensor = partial(torch.tensor, dtype=dtype, device="cpu")
 
     @torch.inference_mode()
     def run(
@@ -41,15 +44,11 @@ def reference(checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float32) -> 
         initial_h: Array,
         initial_c: Array,
     ) -> dict[str, Array]:
-        state = LstmState(
-            torch.tensor(initial_h, dtype=dtype), torch.tensor(initial_c, dtype=dtype)
-        )
-        out = model(torch.tensor(char_ids), state)
+        state = LstmState(tensor(initial_h), tensor(initial_c))
+        out = model(torch.tensor(char_ids, device="cpu"), state)
         if not np.array_equal(out.mask.sum(dim=-1).numpy(), lengths):
             raise InputError(f"lengths are {lengths}, char_ids hold {out.mask.sum(dim=-1)} tokens")
-        mixes = mix(
-            out.layers, torch.tensor(mix_weights, dtype=dtype), torch.tensor(gamma, dtype=dtype)
-        )
+        mixes = mix(out.layers, tensor(mix_weights), tensor(gamma))
         outputs = {
             "word_emb": out.word_emb,
             **dict(zip(checkpoint.config.layer_names, out.layers[1:], strict=True)),

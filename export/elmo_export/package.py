@@ -37,6 +37,7 @@ FORMS = {  # that exist in each precision
 }
 
 
+@np.errstate(all="ignore")  # rounding to FP16 underflows; a caller may have made that an error
 def export_bundle(
     checkpoint: Checkpoint,
     path: Path,
@@ -87,6 +88,7 @@ def export_bundle(
     return Bundle.open(path)
 
 
+@np.errstate(all="ignore")
 def verify_bundle(
     path: Path, *, reference: Reference, on_progress: Progress | None = None
 ) -> tuple[ParityRow, ...]:

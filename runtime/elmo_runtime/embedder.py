@@ -320,8 +320,21 @@ class Embedder:
     def _embed(
         self, sentences: Sequence[Sequence[Word]], request: Request, state: State | None
     ) -> Embeddings:
+        try:
+            return self._embed_within_memory(sentences, request, state)
+        except MemoryError as error:
+            raise DeviceMemoryError(
+                f"the memory cannot hold the vectors of {len(sentences)} sentences",
+                hint="embed fewer sentences per call, use embed_stream, or load the bundle with a"
+                " smaller token_budget",
+            ) from error
+
+    def _embed_within_memory(
+        self, sentences: Sequence[Sequence[Word]], request: Request, state: State | None
+    ) -> Embeddings:
         self._refuse_long(sentences)
-        with self._lifecycle.running(), self._admission.turn():
+        # A caller may have made NumPy's underflow, which rounding to float16 gives, an error.
+        with self._lifecycle.running(), self._admission.turn(), np.errstate(all="ignore"):
             if state is not None:
                 return self._continue(sentences, request, checked_state(state, self._config))
             if not self._carries:

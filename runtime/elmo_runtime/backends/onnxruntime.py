@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -47,6 +47,10 @@ HEAVY = frozenset({"Conv", "Gemm", "MatMul", "Scan", "Loop"})
 _MEMORY = re.compile(r"out of memory|failed to allocate|bad_alloc|ALLOC_FAILED", re.IGNORECASE)
 _SMALLER = "use a smaller token_budget"
 _INSTALL = 'pip install "elmo-deploy[cpu]", or "elmo-deploy[gpu]" for NVIDIA GPUs'
+_CUDNN = "libcudnn.so.9"  # opened at the first convolution, so it is not in the header
+_HEADER_BYTES = 8 << 20  # 17 kB in 1.31
+_NVIDIA_LIBRARY = re.compile(rb"\0(lib(?:cu|nv)\w+\.so\.[\d.]+)(?=\0)")
+_MISSING_LIBRARY = re.compile(r"(lib[\w.+-]+\.so[.\d]*): cannot open shared object file")
 _NEEDED = ("InferenceSession", "SessionOptions", "get_available_providers", "__version__")
 _CUDA_OPTIONS = {
     "use_tf32": "0",  # on by default, and rounds products to 10 bits
@@ -139,10 +143,51 @@ def open_cuda(bundle: Bundle, precision: str, options: BackendOptions) -> OnnxRu
     onnxruntime = import_onnxruntime()
     if CUDA not in onnxruntime.get_available_providers():
         raise _no_cuda_provider()
-    with contextlib.redirect_stdout(io.StringIO()):  # it reports what it cannot find by print
-        onnxruntime.preload_dlls()
+    missing = missing_cuda_libraries(onnxruntime)
     chosen = choose_precision(bundle, precision, preferred=("fp16", "fp32"))
-    return OnnxRuntimeBackend(bundle, chosen, CUDA, options)
+    try:
+        return OnnxRuntimeBackend(bundle, chosen, CUDA, options)
+    except BackendUnavailableError as error:
+        if not missing:
+            raise
+        raise BackendUnavailableError(
+            f"the CUDA libraries {', '.join(missing)} cannot be loaded: {error.what}",
+            hint='pip install "elmo-deploy[gpu]" brings them; doctor shows the driver',
+        ) from error
+
+
+def missing_cuda_libraries(onnxruntime: Any) -> list[str]:
+    """Load the CUDA libraries that onnxruntime-gpu needs; the names of those that are missing.
+
+    Without one of them a session on CUDA silently runs on the CPU.
+    """
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):  # it reports what it cannot find by print
+        onnxruntime.preload_dlls()
+    missing = set(_MISSING_LIBRARY.findall(said.getvalue()))
+    # The provider itself must not be loaded here: it looks for onnxruntime's state, once.
+    provider = Path(onnxruntime.__file__).with_name("capi") / "libonnxruntime_providers_cuda.so"
+    if needed := _needed_libraries(provider):
+        needed.add(_CUDNN)
+    return sorted(missing | set(_unloadable(needed)))
+
+
+def _needed_libraries(library: Path) -> set[str]:
+    """The libraries of NVIDIA that a shared library is linked with, by the names in its header."""
+    try:
+        with library.open("rb") as stream:
+            header = stream.read(_HEADER_BYTES)
+    except OSError:
+        return set()
+    return {name.decode("ascii") for name in _NVIDIA_LIBRARY.findall(header)}
+
+
+def _unloadable(names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            yield name
 
 
 def refuse_telemetry() -> None:
@@ -238,6 +283,11 @@ def _create_session(path: Path, provider: str, options: BackendOptions) -> Any:
             session = onnxruntime.InferenceSession(
                 path, settings, [provider], provider_options, enable_fallback=0
             )
+    except DeviceMemoryError as error:
+        raise BackendUnavailableError(
+            f"the memory cannot hold {path.name} ({path.stat().st_size >> 20} MiB): {error.what}",
+            hint="free memory, or use a machine with more of it",
+        ) from error
     except BackendError as error:
         raise BackendUnavailableError(
             f"onnxruntime {onnxruntime.__version__} cannot open {path.name}: {error.what}",
