@@ -1,4 +1,8 @@
-"""Characters of a word -> its context-independent vector (Kim et al. 2016; Peters et al. 2018)."""
+"""Characters of a word -> its context-independent vector.
+
+Kim et al. 2016, https://arxiv.org/abs/1508.06615, in the sizes of Jozefowicz et al. 2016,
+https://arxiv.org/abs/1602.02410, and Peters et al. 2018, https://arxiv.org/abs/1802.05365.
+"""
 
 from __future__ import annotations
 

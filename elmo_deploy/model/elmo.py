@@ -32,7 +32,9 @@ class ElmoOutput(NamedTuple):
 
 
 class Elmo(nn.Module):
-    """Peters et al. 2018, as the published weights compute it.
+    """ELMo as the published weights compute it.
+
+    Peters et al. 2018, "Deep contextualized word representations": https://arxiv.org/abs/1802.05365
 
     With requires_grad=False only the layer mixes train; with True the biLM is fine-tuned too.
     """

@@ -61,6 +61,7 @@ def workspace(tmp_path, tiny_checkpoint, model, bundle, monkeypatch) -> Path:
     Path("shards").mkdir()
     for name in ("more.txt.gz", "shards/a.txt.gz"):
         Path(name).write_bytes(gzip.compress(SENTENCES.encode()))
+    Path("proteins.fasta").write_text(">P1 example\nMKVL-AG*\n")
     Path("shards/a.jsonl").write_text('{"text": "a fox"}\n')
     return tmp_path
 
