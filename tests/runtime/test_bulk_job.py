@@ -96,7 +96,8 @@ def test_what_is_not_whole_is_written_again(tmp_path, corpus_file, damage):
     out = tmp_path / "out"
     run(out, corpus_file)
     whole = content(out)
-    entry, part = out / "_journal" / "part-00002.json", out / "part-00002.parquet"
+    home = tmp_path / "out.job"
+    entry, part = home / "_journal" / "part-00002.json", out / "part-00002.parquet"
     match damage:
         case "no entry":
             entry.unlink()
@@ -106,14 +107,14 @@ def test_what_is_not_whole_is_written_again(tmp_path, corpus_file, damage):
             part.write_bytes(part.read_bytes()[:-1])
         case "leftovers":
             part.unlink()
-            for name in (f".{part.name}", "_journal/.part-00002.json", "._job.json"):
-                scratch = out / f"{name}.elmo-partial"
+            for name in (out / f".{part.name}", entry.parent / ".part-00002.json", home / "._job"):
+                scratch = name.with_name(f"{name.name}.elmo-partial")
                 scratch.mkdir()
                 (scratch / "owner").write_text('{"pid": 1, "host": "another"}')
                 (scratch / "half").write_text("half")
     assert run(out, corpus_file, resume=True).parts_written == 1
     assert content(out) == whole
-    assert not list(out.rglob(".*"))
+    assert not [*out.rglob(".*"), *home.rglob(".*")]
 
 
 def test_a_folder_is_not_written_twice_by_mistake(tmp_path, corpus_file):
@@ -202,7 +203,7 @@ def test_large_blocks_are_written_in_row_groups(tmp_path, corpus_file):
 
 def test_the_journal_holds_the_digest_of_each_part(tmp_path, corpus_file):
     run(tmp_path / "out", corpus_file)
-    for entry in (tmp_path / "out" / "_journal").iterdir():
+    for entry in (tmp_path / "out.job" / "_journal").iterdir():
         part = tmp_path / "out" / f"{entry.stem}.parquet"
         told = json.loads(entry.read_text())["part_sha256"]
         assert told == hashlib.sha256(part.read_bytes()).hexdigest()

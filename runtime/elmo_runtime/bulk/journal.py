@@ -1,13 +1,14 @@
 """The folder that a bulk job writes: its parts, what made them, and which of them are done.
 
-    _job.json                what decides the bytes: bundle, outputs, dtype, block limits
-    part-00000.parquet       the vectors of block 0
-    _journal/part-00000.json written after its part: the digests of its input and of the part
+    vectors/part-00000.parquet           the vectors of block 0
+    vectors.job/_job.json                what decides the bytes: bundle, outputs, dtype, limits
+    vectors.job/_journal/part-00000.json written after its part: the digests of its input and of it
 
-Readers of Parquet folders pass over names that start with an underscore. Each file is written
-atomically and holds neither time nor host: a run that was killed and resumed, or split over
-many machines, leaves the same bytes as one that was not. A part without its journal entry is
-written again.
+The directory of the parts holds nothing else, because some readers of Parquet directories (polars,
+datasets) read every file in it. Where no directory can be made beside it, as beside a mount point,
+and in directories of version 0.1, the other files are inside it. Each file is written atomically
+and holds neither time nor host: a run that was killed and resumed, or split over many machines,
+leaves the same bytes as one that was not. A part without its journal entry is written again.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from elmo_runtime.files import atomic_file
 from elmo_runtime.scratch import remove_abandoned
 
 JOB, JOURNAL = "_job.json", "_journal"
+BESIDE = ".job"  # added to the name of the directory of the parts
 WAIT_FOR_WORKERS = 30.0  # seconds; workers that start together write the same job file
 
 
@@ -48,11 +50,12 @@ class Folder:
         Removes what killed workers left half written.
         """
         self.path = Path(os.path.realpath(path))
-        job = self.path / JOB
+        self._home = _home(self.path)
+        job = self._home / JOB
         if not job.exists():
             self._refuse_foreign_parts()
             _write_json(job, settings, wait=WAIT_FOR_WORKERS)
-        for folder in (self.path, self.path / JOURNAL):
+        for folder in {self.path, self._home, self._home / JOURNAL}:
             remove_abandoned(folder)
         _refuse_other_settings(path, _read_json(job), _plain(settings))
 
@@ -89,16 +92,29 @@ class Folder:
         _write_json(self._entry(block), asdict(entry))
 
     def _entry(self, block: int) -> Path:
-        return self.path / JOURNAL / f"part-{block:05d}.json"
+        return self._home / JOURNAL / f"part-{block:05d}.json"
 
     def _refuse_foreign_parts(self) -> None:
         """A Parquet data set of someone else often has parts of the same names."""
         parts = sorted(path.name for path in self.path.glob("part-*.parquet"))
         if parts:
             raise InputError(
-                f"{self.path} holds {parts[0]} but no {JOB}, so another program wrote it",
-                hint="write to another directory",
+                f"{self.path} holds {parts[0]}, but {self._home / JOB} does not exist:"
+                " another program wrote it, or it was moved without that directory",
+                hint=f"move {self._home.name} as well, or write to another directory",
             )
+
+
+def _home(parts: Path) -> Path:
+    """Where the job file and the journal of a directory of parts are, or will be."""
+    beside = parts.with_name(parts.name + BESIDE)
+    if (parts / JOB).exists():
+        return parts
+    if (beside / JOB).exists() or beside.is_dir():
+        return beside
+    nearest = next(folder for folder in parts.parents if folder.exists())
+    can_be_made = parts.name and not os.path.ismount(parts) and os.access(nearest, os.W_OK)
+    return beside if can_be_made else parts
 
 
 def _write_json(path: Path, content: Mapping[str, Any], *, wait: float = 0.0) -> None:
