@@ -145,12 +145,13 @@ def mix(layers: np.ndarray, weights: Sequence[float], gamma: float) -> np.ndarra
     return gamma * np.tensordot(shares / shares.sum(), layers, axes=1)
 
 
-def layer_normalised(sentences: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Each layer of a batch by the one mean and variance of all its numbers."""
-    everything = np.concatenate(sentences, axis=1)
-    mean = everything.mean(axis=(1, 2), keepdims=True)
-    deviation = np.sqrt(everything.var(axis=(1, 2), keepdims=True) + 1e-12)
-    return [(layers - mean) / deviation for layers in sentences]
+def layer_normalized(layers: np.ndarray) -> np.ndarray:
+    """(n_layers + 1, n, 2P): each layer of a sentence by the one mean and variance of its numbers.
+
+    What bilm-tf computes for a batch of one sentence.
+    """
+    mean = layers.mean(axis=(1, 2), keepdims=True)
+    return (layers - mean) / np.sqrt(layers.var(axis=(1, 2), keepdims=True) + 1e-12)
 
 
 def pooled(vectors: np.ndarray) -> np.ndarray:

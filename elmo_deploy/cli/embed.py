@@ -10,7 +10,7 @@ import typer
 ALLENNLP_ROWS = 64  # sentences per batch of `allennlp elmo`
 
 # The panels of the help text.
-INPUT, OUTPUT, MODEL = "Input", "Output", "Model"
+INPUT, OUTPUT, MIX, MODEL = "Input", "Output", "Layer mix of elmo and default", "Model"
 FOLDER, HDF5 = "Output to a folder of Parquet parts", "Output to HDF5"
 
 
@@ -49,6 +49,32 @@ def embed(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as JSON.", rich_help_panel=OUTPUT)
     ] = False,
+    mix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A layer mix that the bundle stores; `inspect` lists them.",
+            show_default="the first one, or equal shares",
+            rich_help_panel=MIX,
+        ),
+    ] = None,
+    mix_weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="W0,W1,...",
+            help="One weight per layer before the softmax, from the token layer up.",
+            show_default="those of the mix",
+            rich_help_panel=MIX,
+        ),
+    ] = None,
+    gamma: Annotated[
+        float | None,
+        typer.Option(
+            help="Scale of the mixed vectors.",
+            show_default="that of the mix, or 1 with --mix-weights",
+            rich_help_panel=MIX,
+        ),
+    ] = None,
     format: Annotated[
         str,
         typer.Option(
@@ -145,6 +171,7 @@ def embed(
     """Embed sentences, in order and in bounded memory."""
     from elmo_deploy.cli.embed_file import embed_file, is_file_name
     from elmo_deploy.cli.embed_folder import embed_folder
+    from elmo_deploy.cli.mix_options import mix_options
     from elmo_deploy.cli.renamed import renamed
     from elmo_runtime.bulk import BlockLimits, Corpus, Fields, Shard, find_sources
     from elmo_runtime.errors import InputError
@@ -160,6 +187,7 @@ def embed(
         "threads": threads,
         "token_budget": renamed("--batch", batch, "--token-budget", token_budget),
     }
+    mixing = mix_options(mix, mix_weights, gamma, outputs=names)
     if is_file_name(out):
         if resume or shard != "0/1":
             raise InputError(
@@ -186,6 +214,7 @@ def embed(
             keys=keys,
             rows=rows or ALLENNLP_ROWS,
             on_error=on_error,
+            mixing=mixing,
             loading=loading,
             as_json=as_json,
         )
@@ -208,6 +237,7 @@ def embed(
         limits=BlockLimits(rows=part_rows, tokens=part_tokens),
         shard=Shard.parse(shard),
         on_error=on_error,
+        mixing=mixing,
         resume=resume,
         loading=loading,
         as_json=as_json,

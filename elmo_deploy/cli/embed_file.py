@@ -35,6 +35,7 @@ def embed_file(
     keys: str,
     rows: int,
     on_error: str,
+    mixing: Mapping[str, Any],
     loading: Mapping[str, Any],
     as_json: bool,
 ) -> None:
@@ -48,7 +49,7 @@ def embed_file(
         shape = _row_shape(elmo, output)
         texts: deque[str] = deque()  # keys of the sentences that were read and are not yet written
         sentences = _tokens(corpus, texts, skipped if on_error == "skip" else None)
-        stream = _vectors(elmo, sentences, output, dtype, rows)
+        stream = _vectors(elmo, sentences, rows, outputs=[output], dtype=dtype, **mixing)
         with (
             open_writer(out, row_shape=shape, dtype=dtype, keys=keys) as writer,
             Meter(corpus) as meter,
@@ -93,14 +94,14 @@ def _tokens(
 
 
 def _vectors(
-    elmo: Embedder, sentences: Iterator[tuple[str, ...]], output: str, dtype: str, rows: int
+    elmo: Embedder, sentences: Iterator[tuple[str, ...]], rows: int, **wanted: Any
 ) -> Iterator[Embeddings]:
     """Each sentence as Embeddings of its own; a carried state goes from batch to batch by rows."""
     if elmo.state_policy != "carry":
-        yield from elmo.embed_stream(sentences, outputs=[output], dtype=dtype)
+        yield from elmo.embed_stream(sentences, **wanted)
         return
     while batch := list(islice(sentences, rows)):
-        yield from elmo.embed(batch, outputs=[output], dtype=dtype).each()
+        yield from elmo.embed(batch, **wanted).each()
 
 
 def _row_shape(elmo: Embedder, output: str) -> tuple[int, ...]:

@@ -25,6 +25,7 @@ def embed_folder(
     shard: Shard,
     on_error: str,
     resume: bool,
+    mixing: Mapping[str, Any],
     loading: Mapping[str, Any],
     as_json: bool,
 ) -> None:
@@ -46,6 +47,7 @@ def embed_folder(
             shard=shard,
             on_error=on_error,
             resume=resume,
+            **mixing,
         )
         with Meter(job) as meter:
             summary = job.run(corpus, stop=lambda: stop.requested, on_sentence=meter.add)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from elmo_runtime.bundle import Bundle
     from elmo_runtime.config import ElmoConfig
+    from elmo_runtime.mixes import NamedMix
 
 
 def inspect(
@@ -30,7 +32,7 @@ def inspect(
     for title in ("model", "notes", "provenance"):
         if rows := list(description.get(title, {}).items()):
             console.print(terminal.table(title, ["what", "value"], rows))
-    for title in ("graphs", "engines", "files"):
+    for title in ("mixes", "graphs", "engines", "files"):
         if rows := description.get(title, []):
             cells = [list(row.values()) for row in rows]
             console.print(terminal.table(title, list(rows[0]), cells))
@@ -48,17 +50,18 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _describe_bundle(path: Path) -> dict[str, Any]:
-    import json
+    from dataclasses import asdict
 
-    from elmo_runtime.bundle import MANIFEST, Bundle
+    from elmo_runtime.bundle import Bundle
 
     bundle = Bundle.open(path)
-    files = json.loads((path / MANIFEST).read_bytes())["files"]
+    files = {name: asdict(entry) for name, entry in bundle.files.items()}
     return {
         "kind": "bundle",
         "bytes": sum(entry["bytes"] for entry in files.values()),
         "parameters": count_parameters(bundle.config),
         "model": _model(bundle.config),
+        "mixes": _mixes(bundle.mixes),
         "precisions": list(bundle.precisions),
         "graphs": [
             {
@@ -89,6 +92,7 @@ def _describe_checkpoint(path: Path) -> dict[str, Any]:
         "bytes": sum(file.stat().st_size for file in path.iterdir() if file.is_file()),
         "parameters": count_parameters(checkpoint.config),
         "model": _model(checkpoint.config),
+        "mixes": _mixes(checkpoint.mixes),
         "softmax_parameters": extra,
         "vocabulary": len(checkpoint.vocabulary or ()),
         "provenance": dict(checkpoint.provenance),
@@ -108,6 +112,19 @@ def _model(config: ElmoConfig) -> dict[str, Any]:
     options = config.to_options()
     embedding = options["char_cnn"].pop("embedding")
     return {**options["lstm"], **options["char_cnn"], "char_embedding_dim": embedding["dim"]}
+
+
+def _mixes(mixes: Sequence[NamedMix]) -> list[dict[str, Any]]:
+    return [
+        {
+            "mix": mix.name,
+            "default": number == 0,
+            "weights": list(mix.weights),
+            "gamma": mix.gamma,
+            "layer_norm": mix.layer_norm,
+        }
+        for number, mix in enumerate(mixes)
+    ]
 
 
 def _engines(bundle: Bundle) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from elmo_deploy.model.char_cnn import CharCnn
 from elmo_deploy.model.layer_mix import LayerMix
 from elmo_deploy.model.lstm import LstmState, ProjectedLstm
 from elmo_deploy.model.pooling import mean_over_tokens
-from elmo_export.checkpoint import SOFTMAX, Checkpoint
+from elmo_export.checkpoint import SOFTMAX, Checkpoint, MixLabel
 from elmo_runtime import characters
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import InputError
@@ -25,8 +25,8 @@ class ElmoOutput(NamedTuple):
 
     word_emb: Tensor  # (batch, length, P)
     layers: list[Tensor]  # 0..n of (batch, length, 2P)
-    elmo: list[Tensor]  # a mix: (batch, length, 2P)
-    default: list[Tensor]  # a mix: (batch, 2P)
+    elmo: list[Tensor]  # per mix: (batch, length, 2P)
+    default: list[Tensor]  # per mix: (batch, 2P)
     mask: Tensor  # (batch, length) bool
     state: LstmState  # (layers, 2, batch, P) and (layers, 2, batch, C)
 
@@ -37,33 +37,39 @@ class Elmo(nn.Module):
     Peters et al. 2018, "Deep contextualized word representations": https://arxiv.org/abs/1802.05365
 
     With requires_grad=False only the layer mixes train; with True the biLM is fine-tuned too.
+    mix_names (default "0", "1", ...) name the mixes in a checkpoint and in a bundle, where the
+    first one is the default. do_layer_norm: see LayerMix.
     """
 
     def __init__(
         self,
         config: ElmoConfig,
         *,
-        n_mixes: int = 1,
-        do_layer_norm: bool = False,
+        n_mixes: int | None = None,
+        mix_names: Sequence[str] | None = None,
+        do_layer_norm: bool | Sequence[bool] = False,
         dropout: float = 0.0,
         requires_grad: bool = False,
     ) -> None:
         super().__init__()
         self.config = config
+        self.mix_names = _mix_names(n_mixes, mix_names)
         # On the CPU first: initial weights are the same whatever torch's default device is.
         with torch.device("cpu"):
-            self._build(config, n_mixes=n_mixes, do_layer_norm=do_layer_norm, dropout=dropout)
+            self._build(config, do_layer_norm=do_layer_norm, dropout=dropout)
             self.reset_parameters(torch.Generator().manual_seed(0))
         for part in (self.char_cnn, self.bilm):
             part.requires_grad_(requires_grad)
         self.to(torch.get_default_device())
 
     def _build(
-        self, config: ElmoConfig, *, n_mixes: int, do_layer_norm: bool, dropout: float
+        self, config: ElmoConfig, *, do_layer_norm: bool | Sequence[bool], dropout: float
     ) -> None:
         self.char_cnn = CharCnn(config)
         self.bilm = BiLm(config, dropout)
-        self.layer_mix = LayerMix(config.n_layers + 1, n_mixes=n_mixes, do_layer_norm=do_layer_norm)
+        self.layer_mix = LayerMix(
+            config.n_layers + 1, n_mixes=len(self.mix_names), do_layer_norm=do_layer_norm
+        )
 
     def forward(self, char_ids: Tensor, state: LstmState | None = None) -> ElmoOutput:
         """Shifted ids (batch, length, characters) int32 or int64, 0 past a sentence -> ElmoOutput.
@@ -98,14 +104,16 @@ class Elmo(nn.Module):
         checkpoint: Checkpoint | Path,
         *,
         n_mixes: int | None = None,
-        do_layer_norm: bool = False,
+        mix_names: Sequence[str] | None = None,
+        do_layer_norm: bool | Sequence[bool] | None = None,
         dropout: float = 0.0,
         requires_grad: bool = False,
     ) -> Elmo:
         """The model of a checkpoint or of its directory; a softmax in it is left out.
 
-        n_mixes None: as many as the checkpoint holds, else one. Raises InputError when the
-        checkpoint holds another number of mixes, CheckpointError or ConfigError when it is bad.
+        n_mixes, mix_names and do_layer_norm None: as the checkpoint says; one that holds no mixes
+        gives a single one without layer norm. Raises InputError when the checkpoint holds another
+        number of mixes, CheckpointError or ConfigError when it is bad.
         """
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = Checkpoint.read(checkpoint)
@@ -114,12 +122,20 @@ class Elmo(nn.Module):
             for name, array in checkpoint.tensors.items()
             if name not in SOFTMAX
         }
-        held = len(tensors["layer_mix.gamma"]) if "layer_mix.gamma" in tensors else None
-        if None not in (held, n_mixes) and held != n_mixes:
-            raise InputError(f"n_mixes is {n_mixes}, the checkpoint holds {held} layer mixes")
+        labels = checkpoint.mix_labels
+        for given in (n_mixes, None if mix_names is None else len(mix_names)):
+            if labels and given is not None and given != len(labels):
+                raise InputError(
+                    f"n_mixes is {given}, the checkpoint holds {len(labels)} layer mixes"
+                )
+        if labels and mix_names is None:
+            mix_names = [label.name for label in labels]
+        if do_layer_norm is None:
+            do_layer_norm = [label.do_layer_norm for label in labels] if labels else False
         model = cls(
             checkpoint.config,
-            n_mixes=held or n_mixes or 1,
+            n_mixes=n_mixes,
+            mix_names=mix_names,
             do_layer_norm=do_layer_norm,
             dropout=dropout,
             requires_grad=requires_grad,
@@ -143,7 +159,20 @@ class Elmo(nn.Module):
             },
             vocabulary=None if vocabulary is None else tuple(vocabulary),
             provenance=dict(provenance or {}),
+            mix_labels=tuple(
+                MixLabel(name=name, do_layer_norm=flag)
+                for name, flag in zip(self.mix_names, self.layer_mix.do_layer_norm, strict=True)
+            ),
         )
+
+
+def _mix_names(n_mixes: int | None, names: Sequence[str] | None) -> tuple[str, ...]:
+    """One name per mix. Raises InputError if there are more or fewer."""
+    if names is None:
+        return tuple(map(str, range(1 if n_mixes is None else n_mixes)))
+    if isinstance(names, str) or n_mixes not in (None, len(names)):
+        raise InputError(f"mix_names is {names!r}, must be a list of {n_mixes or 'some'} names")
+    return tuple(names)
 
 
 def lengths_of(char_ids: Tensor) -> Tensor:

@@ -7,48 +7,64 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-LAYER_NORM_EPSILON = 1e-12  # bilm-tf's and AllenNLP's
+from elmo_runtime.errors import InputError
+from elmo_runtime.mixes import LAYER_NORM_EPSILON
 
 
 class LayerMix(nn.Module):
     """N independent mixes over one biLM run; weights (N, layers) start at 0, gamma (N,) at 1.
 
-    With do_layer_norm a sentence's vectors depend on its batch mates, who share the statistics.
+    do_layer_norm: whether a mix normalizes its layers first, one flag for all mixes or one per
+    mix. The statistics are per sentence, so a sentence's vectors do not depend on the rest of its
+    batch. bilm-tf and AllenNLP take them over the whole batch.
     """
 
-    def __init__(self, n_layers: int, *, n_mixes: int = 1, do_layer_norm: bool = False) -> None:
+    def __init__(
+        self, n_layers: int, *, n_mixes: int = 1, do_layer_norm: bool | Sequence[bool] = False
+    ) -> None:
         super().__init__()
         self.weights = nn.Parameter(torch.zeros(n_mixes, n_layers))
         self.gamma = nn.Parameter(torch.ones(n_mixes))
-        self.do_layer_norm = do_layer_norm
+        flags = (do_layer_norm,) * n_mixes if isinstance(do_layer_norm, bool) else do_layer_norm
+        if len(flags) != n_mixes:
+            raise InputError(f"do_layer_norm has {len(flags)} flags for {n_mixes} layer mixes")
+        self.do_layer_norm = tuple(flags)
 
     def forward(self, layers: Sequence[Tensor], mask: Tensor) -> list[Tensor]:
-        """Layers of (batch, length, 2P), mask (batch, length) -> one such tensor a mix."""
-        if self.do_layer_norm:
-            layers = [normalise(layer, mask) for layer in layers]
-        return mix(layers, self.weights, self.gamma)
+        """Layers of (batch, length, 2P), mask (batch, length) -> one such tensor per mix."""
+        return mix(layers, mask, self.weights, self.gamma, self.do_layer_norm)
 
     def regulariser(self, coefficient: float) -> Tensor:
         """L2 on the weights alone (paper: 0.001 lets them vary, 1 keeps them near the mean)."""
         return coefficient * self.weights.square().sum()
 
 
-def mix(layers: Sequence[Tensor], weights: Tensor, gamma: Tensor) -> list[Tensor]:
-    """Layers of (batch, length, 2P), weights (N, layers), gamma (N,) -> N times such a layer."""
+def mix(
+    layers: Sequence[Tensor],
+    mask: Tensor,
+    weights: Tensor,
+    gamma: Tensor,
+    do_layer_norm: Sequence[bool],
+) -> list[Tensor]:
+    """Layers of (batch, length, 2P), weights (N, layers), gamma (N,) -> N tensors like a layer."""
+    normalized = [normalize(layer, mask) for layer in layers] if any(do_layer_norm) else []
     shares = torch.softmax(weights, dim=-1)
     return [
-        scale * sum(s * layer for s, layer in zip(share.unbind(), layers, strict=True))
-        for share, scale in zip(shares, gamma, strict=True)
+        scale * sum(s * x for s, x in zip(share, normalized if norm else layers, strict=True))
+        for share, scale, norm in zip(shares, gamma, do_layer_norm, strict=True)
     ]
 
 
-def normalise(layer: Tensor, mask: Tensor) -> Tensor:
-    """One scalar mean and population variance over every real element of the batch.
+def normalize(layer: Tensor, mask: Tensor) -> Tensor:
+    """(batch, length, 2P) -> the same with mean 0 and variance 1 over each sentence's real values.
 
-    A batch without a real token has no statistics and stays 0.
+    One scalar mean and one population variance per sentence. Sums are FP32 or wider: in FP16 the
+    count of values is infinite from 64 tokens of width 1024. A sentence of no tokens stays 0.
     """
-    real = mask.unsqueeze(-1).to(layer.dtype)
-    count = (real.sum() * layer.shape[-1]).clamp(min=1)
-    mean = (layer * real).sum() / count
-    variance = ((layer - mean).square() * real).sum() / count
-    return (layer - mean) * torch.rsqrt(variance + LAYER_NORM_EPSILON) * real
+    x = layer.to(torch.promote_types(layer.dtype, torch.float32))
+    real = mask.unsqueeze(-1).to(x.dtype)
+    count = (real.sum(dim=(1, 2), keepdim=True) * x.shape[-1]).clamp(min=1)
+    mean = (x * real).sum(dim=(1, 2), keepdim=True) / count
+    variance = ((x - mean).square() * real).sum(dim=(1, 2), keepdim=True) / count
+    normalized = (x - mean) * torch.rsqrt(variance + LAYER_NORM_EPSILON) * real
+    return normalized.to(layer.dtype)

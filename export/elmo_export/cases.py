@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from elmo_runtime import characters
 from elmo_runtime.config import ElmoConfig
+from elmo_runtime.mixes import Mixes, NamedMix, uses_layer_norm
 
 Array = NDArray[Any]
 
@@ -20,14 +21,26 @@ LETTERS = "etaoinshrdlucmfwypvbgkjqxz'-.0189éßøжяאمक日本語😀"
 N_TEXT = 12  # sentences of the case in English
 MOST_WORK = 10**11  # multiplications with weights
 SEED = 20180215  # the paper's day
+MIX_INPUTS = ("mix_weights", "gamma", "layer_norm")
 
 
 @dataclass(frozen=True)
 class Case:
-    """Inputs of the `joined` graph by name."""
+    """Inputs of the `joined` graph by name.
+
+    trained_mixes: the mixes in them are those that the bundle stores. The reference does not get
+    them: it uses its own, so that a mix which was lost or changed on the way is noticed.
+    """
 
     name: str
     inputs: Mapping[str, Array]
+    trained_mixes: bool = False
+
+    @property
+    def reference_inputs(self) -> dict[str, Array]:
+        """What the reference gets."""
+        hidden = MIX_INPUTS if self.trained_mixes else ()
+        return {name: value for name, value in self.inputs.items() if name not in hidden}
 
 
 def too_large(config: ElmoConfig, batch: int, length: int) -> bool:
@@ -36,25 +49,43 @@ def too_large(config: ElmoConfig, batch: int, length: int) -> bool:
     return 2 * a_step * batch * (length + 2) > MOST_WORK
 
 
-def parity_cases(config: ElmoConfig) -> Iterator[Case]:
+def parity_cases(config: ElmoConfig, stored: Sequence[NamedMix] = ()) -> Iterator[Case]:
     """Every shape of SHAPES that is not `too_large`, one sentence of no tokens, and English.
 
-    The first sentence fills the length, the second has no tokens, the others are ragged.
+    The first sentence fills the length, the second has no tokens, the others are ragged. A bundle
+    that stores mixes is also tried with them, on English and on the last of the shapes.
     """
+    drawn = list(_drawn_cases(config, uses_layer_norm(stored)))
+    yield from drawn
+    if stored:
+        yield _with_trained_mixes(drawn[-2], config, stored)
+        yield _with_trained_mixes(text_case(config), config, stored)
+    yield text_case(config, stored)
+
+
+def _with_trained_mixes(case: Case, config: ElmoConfig, stored: Sequence[NamedMix]) -> Case:
+    mixes = Mixes.stacked(config, stored, with_layer_norm=uses_layer_norm(stored))
+    inputs = {**case.inputs, **mixes.graph_inputs()}
+    return Case(f"{case.name}, trained mixes", inputs, trained_mixes=True)
+
+
+def _drawn_cases(config: ElmoConfig, layer_norm: bool) -> Iterator[Case]:
     generator = np.random.default_rng(SEED)
     for number, (batch, length) in enumerate(SHAPES):
         if too_large(config, batch, length):
             continue
         lengths = generator.integers(0, length + 1, batch)
         lengths[:2] = (length, 0)[:batch]
-        yield _case(config, generator, f"{batch}x{length}", lengths, length, 1 + number % 3)
-    yield _case(config, generator, "1x3 of no tokens", np.zeros(1, np.int64), 3, 1)
-    yield text_case(config)
+        case = _case(config, generator, f"{batch}x{length}", lengths, length, 1 + number % 3)
+        yield _with_layer_norm(case) if layer_norm else case
+    case = _case(config, generator, "1x3 of no tokens", np.zeros(1, np.int64), 3, 1)
+    yield _with_layer_norm(case) if layer_norm else case
 
 
-def text_case(config: ElmoConfig) -> Case:
+def text_case(config: ElmoConfig, stored: Sequence[NamedMix] = ()) -> Case:
     """Some of our own sentences, from zero states: what a trained model was made for."""
-    return Case("English", sentence_inputs(config, own_sentences()[:N_TEXT]))
+    case = Case("English", sentence_inputs(config, own_sentences()[:N_TEXT]))
+    return _with_layer_norm(case) if uses_layer_norm(stored) else case
 
 
 def own_sentences() -> list[list[str]]:
@@ -84,7 +115,7 @@ def nudged(case: Case, size: float) -> Case:
         for name, value in case.inputs.items()
         if name.startswith("initial")
     }
-    return Case(case.name, {**case.inputs, **moved})
+    return replace(case, inputs={**case.inputs, **moved})
 
 
 def sentence_inputs(config: ElmoConfig, sentences: Sequence[Sequence[str]]) -> dict[str, Array]:
@@ -134,6 +165,12 @@ def _case(
     inputs["mix_weights"] = generator.normal(0, 1, (mixes, config.n_layers + 1)).astype(np.float32)
     inputs["gamma"] = generator.normal(1, 0.5, mixes).astype(np.float32)
     return Case(name, inputs)
+
+
+def _with_layer_norm(case: Case) -> Case:
+    """Every other mix of the case normalizes its layers, the first one does."""
+    flags = (np.arange(len(case.inputs["gamma"])) % 2 == 0).astype(np.float32)
+    return replace(case, inputs={**case.inputs, "layer_norm": flags})
 
 
 def _word(generator: np.random.Generator) -> str:

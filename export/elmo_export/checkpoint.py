@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,23 @@ from elmo_export.own_files import (
 from elmo_export.shapes import expected_shapes
 from elmo_runtime.bundle import MANIFEST
 from elmo_runtime.config import ElmoConfig
-from elmo_runtime.errors import CheckpointError, ConfigError, TextError
+from elmo_runtime.errors import CheckpointError, ConfigError, InputError, TextError
 from elmo_runtime.files import atomic_directory, sha256_of
 from elmo_runtime.float16 import FP16_MAX
+from elmo_runtime.mixes import NamedMix, check_mixes
 from elmo_runtime.text.vocabulary import read_words
 
 SOFTMAX = ("softmax.weight", "softmax.bias")  # (V, P) and (V,): only a language model has them
 LAYER_MIX = ("layer_mix.weights", "layer_mix.gamma")  # (M, L+1) and (M,)
+LAYER_MIXES = "layer_mixes"  # key of config.json: the name of each mix and its do_layer_norm
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixLabel:
+    """What a layer mix is called, and whether it normalizes its layers."""
+
+    name: str
+    do_layer_norm: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,15 +48,18 @@ class Checkpoint:
     """An ELMo as arrays: tensors carry the names of `elmo_deploy.Elmo`'s state dict.
 
     `softmax.weight`, `softmax.bias`, `layer_mix.weights` and `layer_mix.gamma` are optional.
+    mix_labels has one label per layer mix; without labels the mixes are called "0", "1", ....
+    The first mix is the default of a bundle.
     """
 
     config: ElmoConfig
     tensors: Mapping[str, NDArray[np.float32]]
     vocabulary: tuple[str, ...] | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)  # where the weights come from
+    mix_labels: tuple[MixLabel, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse a model with a missing, surplus or misshapen tensor."""
+        """Refuse missing, unexpected or misshapen tensors, and layer mixes that cannot be used."""
         expected = expected_shapes(self.config) | self._optional_shapes()
         for name, shape in expected.items():
             if name not in self.tensors:
@@ -58,6 +71,33 @@ class Checkpoint:
         surplus = sorted(set(self.tensors) - set(expected))
         if surplus:
             raise CheckpointError(f"unknown tensors: {', '.join(surplus)}")
+        self._label_mixes()
+
+    def _label_mixes(self) -> None:
+        held = len(self.tensors.get(LAYER_MIX[1], ()))
+        if not self.mix_labels:
+            labels = tuple(MixLabel(name=str(number)) for number in range(held))
+            object.__setattr__(self, "mix_labels", labels)  # the way of a frozen dataclass
+        if len(self.mix_labels) != held:
+            raise CheckpointError(f"{len(self.mix_labels)} names are given for {held} layer mixes")
+        try:
+            check_mixes(self.mixes, self.config)
+        except InputError as error:
+            raise CheckpointError(error.what, hint=error.hint) from error
+
+    @property
+    def mixes(self) -> tuple[NamedMix, ...]:
+        """The layer mixes by name, the default first."""
+        weights, gammas = (self.tensors.get(name, np.zeros(0)) for name in LAYER_MIX)
+        return tuple(
+            NamedMix(
+                name=label.name,
+                weights=tuple(row.tolist()),
+                gamma=float(gamma),
+                layer_norm=label.do_layer_norm,
+            )
+            for label, row, gamma in zip(self.mix_labels, weights, gammas, strict=True)
+        )
 
     def _optional_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the tensors that only some models have; a pair has as many rows in both."""
@@ -93,6 +133,7 @@ class Checkpoint:
             vocabulary=_read_vocabulary(folder / VOCABULARY),
             provenance=dict(options.get("provenance", {}))
             | {"model.safetensors sha256": sha256_of(folder / WEIGHTS)},
+            mix_labels=_mix_labels(folder / CONFIG, options),
         )
 
     def write(self, folder: Path, *, half: bool = False) -> None:
@@ -108,6 +149,8 @@ class Checkpoint:
             options = self.config.to_options()
             if self.provenance:
                 options["provenance"] = dict(self.provenance)
+            if self.mix_labels:
+                options[LAYER_MIXES] = [asdict(label) for label in self.mix_labels]
             (scratch / CONFIG).write_text(json.dumps(options, indent=2) + "\n", "utf-8")
             mark = NO_VOCABULARY
             if self.vocabulary is not None:
@@ -174,3 +217,16 @@ def _read_options(path: Path) -> dict[str, Any]:
     if not isinstance(origin := options.get("provenance", {}), dict):
         raise ConfigError(f"{path}: provenance is {origin!r}, must be an object")
     return options
+
+
+def _mix_labels(path: Path, options: Mapping[str, Any]) -> tuple[MixLabel, ...]:
+    """The labels in config.json; a checkpoint of an earlier version has none."""
+    labels = options.get(LAYER_MIXES, [])
+    try:
+        found = tuple(MixLabel(**label) for label in labels)
+    except TypeError as error:
+        raise ConfigError(f"{path}: {LAYER_MIXES} is malformed: {error}") from error
+    for label in found:
+        if not (isinstance(label.name, str) and isinstance(label.do_layer_norm, bool)):
+            raise ConfigError(f"{path}: {LAYER_MIXES} is malformed: {label}")
+    return found

@@ -35,7 +35,7 @@ def _kept_by_int8(checkpoint: Checkpoint, reference: Reference) -> dict[str, str
 
     In that case the parity check refuses the export, with the table.
     """
-    inputs = text_case(checkpoint.config).inputs
+    inputs = text_case(checkpoint.config, checkpoint.mixes).inputs
     expected = reference(**inputs)
     for parts in INT8_KEEPS:
         kept = _weights(checkpoint, parts)

@@ -205,7 +205,7 @@ def _build_plan(
     low, _, high = order.sizes.get("marked_length", (0, 0, 0))
     return build_plan(
         library,
-        (bundle.path / order.graph.file).read_bytes(),
+        bundle.read(order.graph.file),
         input_shapes(order.graph, order.sizes),
         options,
         name=order.name,

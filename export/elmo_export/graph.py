@@ -14,6 +14,7 @@ from elmo_export.precision import FP32, Fp32
 from elmo_export.token_encoder import encode_words
 from elmo_runtime.characters import BEGIN_SENTENCE, END_SENTENCE, mark_row
 from elmo_runtime.config import ElmoConfig
+from elmo_runtime.mixes import uses_layer_norm
 
 FORMS = {"padded": padded_bilm, "packed": packed_bilm}
 
@@ -37,7 +38,7 @@ def build_bilm(
     inputs = {
         "word_vectors": graph.input("word_vectors", np.float32, ("words", config.projection_dim)),
         "word_index": graph.input("word_index", np.int32, ("batch", "marked_length")),
-    } | _shared_inputs(graph, config)
+    } | _shared_inputs(graph, checkpoint)
     rows = FORMS[form](graph, checkpoint, precision, inputs)
     write_outputs(graph, config, rows, inputs)
     return graph.model()
@@ -51,7 +52,7 @@ def build_joined(
     graph = GraphBuilder(f"joined_{form}")
     characters = config.max_characters_per_token
     char_ids = graph.input("char_ids", np.int32, ("batch", "length", characters))
-    inputs = _shared_inputs(graph, config)
+    inputs = _shared_inputs(graph, checkpoint)
     rows = graph.op(
         "Concat", graph.reshape(char_ids, -1, characters), _marks(graph, config), axis=0
     )
@@ -86,12 +87,18 @@ def _marked_index(graph: GraphBuilder, char_ids: Value, lengths: Value) -> Value
     return graph.op("Where", graph.op("Less", position, zero), begin, index)
 
 
-def _shared_inputs(graph: GraphBuilder, config: ElmoConfig) -> dict[str, Value]:
+def _shared_inputs(graph: GraphBuilder, checkpoint: Checkpoint) -> dict[str, Value]:
+    """The inputs of both biLM graphs; only a model with layer norm has the input of that name."""
+    config = checkpoint.config
     L, P, C = config.n_layers, config.projection_dim, config.lstm_dim
-    return {
+    inputs = {
         "lengths": graph.input("lengths", np.int32, ("batch",)),
         "mix_weights": graph.input("mix_weights", np.float32, ("mixes", L + 1)),
         "gamma": graph.input("gamma", np.float32, ("mixes",)),
+    }
+    if uses_layer_norm(checkpoint.mixes):
+        inputs["layer_norm"] = graph.input("layer_norm", np.float32, ("mixes",))
+    return inputs | {
         "initial_h": graph.input("initial_h", np.float32, (L, 2, "batch", P)),
         "initial_c": graph.input("initial_c", np.float32, (L, 2, "batch", C)),
     }

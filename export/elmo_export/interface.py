@@ -15,6 +15,7 @@ MEANINGS = {
     "lengths": "real tokens, sentence marks not counted",
     "mix_weights": "weight of each layer before the softmax",
     "gamma": "scale of each mix",
+    "layer_norm": "1 for a mix of layers normalized per sentence, else 0",
     "initial_h": "projected state before the first step of each direction",
     "initial_c": "cell state before the first step of each direction",
     "word_emb": "context-independent vectors of the tokens",

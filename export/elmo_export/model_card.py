@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from elmo_export.checkpoint import Checkpoint
 from elmo_runtime.bundle import Manifest
+from elmo_runtime.mixes import NamedMix
 
 TEMPLATE = """\
 # ELMo bundle
@@ -25,7 +26,7 @@ or `elmo-deploy embed path/to/this/directory sentences.txt -o vectors.hdf5`.
 
 ## Model
 {model}
-
+{mixes}
 ## Graphs
 {graphs}
 
@@ -59,10 +60,37 @@ def model_card(manifest: Manifest, checkpoint: Checkpoint) -> str:
     return TEMPLATE.format(
         output_dim=config.output_dim,
         model=_table(("what", "value"), model.items()),
+        mixes=_mixes(manifest.mixes),
         graphs=_table(("file", "part", "form", "precision"), graphs),
         source=_table(("what", "value"), manifest.provenance.items()),
         parity=_table(("precision", "graph", "max abs error", "min cosine"), _worst(manifest)),
     )
+
+
+MIXES = """
+## Layer mixes
+`elmo` and `default` are gamma * sum of softmax(weights) * layers. They use the default mix unless
+a call names another one: `elmo.embed(sentences, mix="{name}")`.
+
+{table}
+"""
+
+
+def _mixes(mixes: Sequence[NamedMix]) -> str:
+    """The section on mixes; empty for a model that was trained without."""
+    if not mixes:
+        return ""
+    rows = [
+        (
+            mix.name if number else f"{mix.name} (default)",
+            ", ".join(f"{weight:.6g}" for weight in mix.weights),
+            f"{mix.gamma:.6g}",
+            "per sentence" if mix.layer_norm else "no",
+        )
+        for number, mix in enumerate(mixes)
+    ]
+    head = ("name", "weights before the softmax", "gamma", "layer norm")
+    return MIXES.format(name=mixes[-1].name, table=_table(head, rows))
 
 
 def _worst(manifest: Manifest) -> list[tuple[str, str, str, str]]:

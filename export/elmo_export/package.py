@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from elmo_export.cases import SHAPES, own_sentences, parity_cases, sentence_inputs, too_large
+from elmo_export.cases import SHAPES, Case, own_sentences, parity_cases, sentence_inputs, too_large
 from elmo_export.checkpoint import Checkpoint
 from elmo_export.choice import choose_format
 from elmo_export.graph import build_bilm, build_joined, build_token_encoder
@@ -22,7 +22,7 @@ from elmo_export.own_files import BUNDLE_FORMAT, CONFIG, README, SAMPLES, WARM_S
 from elmo_export.panels import fits_panels
 from elmo_export.parity import TOLERANCES, ParityRow, Reference, References, as_text, compare
 from elmo_export.precision import Fp32
-from elmo_export.sessions import GraphRunner, load_onnxruntime, operators_are_usable
+from elmo_export.sessions import GraphRunner, ReadFile, load_onnxruntime, operators_are_usable
 from elmo_runtime.bundle import Bundle, Graph, Manifest, write_manifest
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import InputError, VerificationError
@@ -74,15 +74,15 @@ def export_bundle(
         _write_config(folder, checkpoint)
         _write_warm_state(folder, checkpoint, reference, warm_sentences or own_sentences())
         _write_samples(folder, checkpoint, reference)
-        references = References(reference, parity_cases(checkpoint.config))
-        rows = _verify(folder, checkpoint.config, graphs, references, report)
         manifest = Manifest(
             config=checkpoint.config,
+            mixes=checkpoint.mixes,
             graphs=tuple(graphs),
             provenance={**checkpoint.provenance, **_versions()},
-            parity=tuple(asdict(row) for row in rows),
             notes=notes,
         )
+        rows = _verify(_reader(folder), manifest, reference, report)
+        manifest = replace(manifest, parity=tuple(asdict(row) for row in rows))
         (folder / README).write_text(model_card(manifest, checkpoint), "utf-8")
         write_manifest(folder, manifest)
     return Bundle.open(path)
@@ -98,9 +98,8 @@ def verify_bundle(
     back. Raises VerificationError with the parity table.
     """
     bundle = Bundle.open(Path(path))
-    references = References(reference, parity_cases(bundle.config))
     report = on_progress or (lambda what, share: None)
-    return tuple(_verify(bundle.path, bundle.config, bundle.manifest.graphs, references, report))
+    return tuple(_verify(bundle.read, bundle.manifest, reference, report))
 
 
 def _wanted(
@@ -157,8 +156,12 @@ def _write_warm_state(
 
 
 def _write_samples(folder: Path, checkpoint: Checkpoint, reference: Reference) -> None:
-    """Golden sentences: what a backend is given at load, and what the reference answers."""
-    inputs = sentence_inputs(checkpoint.config, own_sentences()[:N_SAMPLES])
+    """Golden sentences: what a backend is given at load, and what the reference answers.
+
+    With the mixes of the checkpoint as the reference has them, or else with one of equal shares.
+    """
+    case = Case("samples", sentence_inputs(checkpoint.config, own_sentences()[:N_SAMPLES]))
+    inputs = replace(case, trained_mixes=bool(checkpoint.mixes)).reference_inputs
     (folder / SAMPLES).mkdir()
     tokens: dict[str, Any] = {name: inputs[name] for name in ("char_ids", "lengths")}
     answers: dict[str, Any] = dict(reference(**inputs))
@@ -166,23 +169,28 @@ def _write_samples(folder: Path, checkpoint: Checkpoint, reference: Reference) -
     np.savez(folder / SAMPLES / "outputs.npz", **answers)
 
 
+def _reader(folder: Path) -> ReadFile:
+    return lambda name: (folder / name).read_bytes()
+
+
 def _verify(
-    folder: Path,
-    config: ElmoConfig,
-    graphs: Sequence[Graph],
-    references: References,
-    report: Progress,
+    read: ReadFile, manifest: Manifest, reference: Reference, report: Progress
 ) -> list[ParityRow]:
-    """Raises VerificationError with the table."""
+    """Compare every graph, given the mixes of the manifest, with the reference.
+
+    Raises VerificationError with the table.
+    """
+    config = manifest.config
+    references = References(reference, parity_cases(config, manifest.mixes))
     rows: list[ParityRow] = []
-    groups = list(_runnable(graphs))
+    groups = list(_runnable(manifest.graphs))
     for number, group in enumerate(groups):
         last = group[-1]
         report(f"verify {last.part} {last.form} {last.precision}", 0.5 + 0.5 * number / len(groups))
         name = last.form if last.part == "bilm" else last.part
-        rows += _compare(GraphRunner(folder, group), references, last, name)
+        rows += _compare(GraphRunner(read, group), references, last, name)
         if last.form == "packed" and fits_panels(config) and operators_are_usable():
-            compiled = GraphRunner(folder, group, compiled_operators=True)
+            compiled = GraphRunner(read, group, compiled_operators=True)
             rows += _compare(compiled, references, last, f"{name} compiled")
     report("verified", 1.0)
     if failed := [row for row in rows if not row.passed]:

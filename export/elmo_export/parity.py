@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from elmo_export.cases import Case, batch_changes, nudged
 
 Array = NDArray[Any]
-Reference = Callable[..., Mapping[str, Array]]  # inputs of the `joined` graph by name -> outputs
+# Inputs of the `joined` graph by name -> outputs; without those of the mixes: the trained mixes.
+Reference = Callable[..., Mapping[str, Array]]
 Runner = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
 COMPANY = "all, in other company"  # the row that compares a graph with itself
@@ -92,14 +93,14 @@ class References:
     def __init__(self, reference: Reference, cases: Iterable[Case]) -> None:
         self._reference = reference
         self.cases = tuple(cases)
-        self.answers = [reference(**case.inputs) for case in self.cases]
+        self.answers = [reference(**case.reference_inputs) for case in self.cases]
         self._sensitivities: dict[tuple[int, float], dict[str, Deviation]] = {}
 
     def sensitivity(self, number: int, nudge: float) -> dict[str, Deviation]:
         """How far the reference itself moves, by output, when its initial state is nudged."""
         key = (number, nudge)
         if key not in self._sensitivities:
-            moved = self._reference(**nudged(self.cases[number], nudge).inputs)
+            moved = self._reference(**nudged(self.cases[number], nudge).reference_inputs)
             answer = self.answers[number]
             self._sensitivities[key] = {
                 name: deviation(moved[name], answer[name]) for name in answer

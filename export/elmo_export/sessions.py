@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import os
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -12,23 +12,27 @@ import onnx
 from numpy.typing import NDArray
 
 from elmo_export.roundings import with_roundings
-from elmo_runtime.backends.onnxruntime import import_onnxruntime
+from elmo_runtime.backends.onnxruntime import EXTERNAL_DATA, import_onnxruntime
 from elmo_runtime.bundle import Graph
 from elmo_runtime.characters import BEGIN_SENTENCE, END_SENTENCE, mark_row
 from elmo_runtime.errors import BackendUnavailableError
 from elmo_runtime.operators import register_operators
 
 Array = NDArray[Any]
+ReadFile = Callable[[str], bytes]
 
 
 class GraphRunner:
-    """Runs char_ids and the rest through one graph, or through the two that divide its work."""
+    """Runs char_ids and the rest through one graph, or through the two that divide its work.
+
+    read: the name of a graph's file -> its bytes.
+    """
 
     def __init__(
-        self, folder: Path, graphs: Sequence[Graph], *, compiled_operators: bool = False
+        self, read: ReadFile, graphs: Sequence[Graph], *, compiled_operators: bool = False
     ) -> None:
         self._sessions = {
-            graph.part: _open_graph(folder, graph, compiled_operators) for graph in graphs
+            graph.part: _open_graph(read(graph.file), graph, compiled_operators) for graph in graphs
         }
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -41,11 +45,10 @@ class GraphRunner:
         return run_session(self._sessions["bilm"], {**rest, **vectors, "word_index": word_index})
 
 
-def _open_graph(folder: Path, graph: Graph, compiled_operators: bool) -> Any:
-    file = folder / graph.file
+def _open_graph(model: bytes, graph: Graph, compiled_operators: bool) -> Any:
     if graph.precision != "fp16":
-        return open_session(str(file), compiled_operators=compiled_operators)
-    return open_session(with_roundings(onnx.load(file)).SerializeToString())
+        return open_session(model, compiled_operators=compiled_operators)
+    return open_session(with_roundings(onnx.load_from_string(model)).SerializeToString())
 
 
 def _distinct_words(char_ids: Array, lengths: Array) -> tuple[Array, Array]:
@@ -68,8 +71,9 @@ def load_onnxruntime() -> ModuleType:
     try:
         return import_onnxruntime()
     except BackendUnavailableError as error:
+        extras = error.hint.replace("[cpu]", "[cpu,export]").replace("[gpu]", "[gpu,export]")
         raise BackendUnavailableError(
-            f"a bundle is verified with ONNX Runtime: {error.what}", hint=error.hint
+            f"a bundle is verified with ONNX Runtime: {error.what}", hint=extras
         ) from error
 
 
@@ -78,10 +82,11 @@ def operators_are_usable() -> bool:
     return register_operators(load_onnxruntime().SessionOptions()) is None
 
 
-def open_session(model: str | bytes, *, compiled_operators: bool = False) -> Any:
-    """An InferenceSession on the CPU of a file or of a serialized model."""
+def open_session(model: bytes, *, compiled_operators: bool = False) -> Any:
+    """An InferenceSession on the CPU of a serialized model, which holds all its tensors."""
     onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
+    options.add_session_config_entry(EXTERNAL_DATA, os.devnull)
     options.log_severity_level = 3  # its advice on graphs would break the progress lines
     if compiled_operators:
         register_operators(options)

@@ -1,34 +1,42 @@
 """The bundle directory: what its manifest says, and the checks made before anything is parsed.
 
 manifest.json lists every file with its size and SHA-256, and manifest.sha256 (as `sha256sum`
-writes it) holds its own; a file it does not list, a link or anything that is not a plain file
-makes the bundle corrupt. Engines are built later, on the machine that runs them: `engines/` holds
-folders of a plan and its own engine.json, and is checked by the backend that opens them.
+writes it) holds its own. What counts is the digest of the bytes that are read, so a file may be a
+link, as in the cache of the Hugging Face hub. Nothing is read that the manifest does not list;
+hidden files and those that desktops leave are ignored, any other unlisted file makes the bundle
+corrupt. Engines are built later, on the machine that runs them: `engines/` holds directories of
+a plan and its own engine.json, and is checked by the backend that opens them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
-import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeVar
 
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import BundleCorruptError, BundleError, BundleVersionError
 from elmo_runtime.files import sha256_of
 from elmo_runtime.interface import check_axes, check_opset
+from elmo_runtime.listed_files import (
+    FileEntry,
+    check_files,
+    listed_files,
+    read_listed,
+    read_small_file,
+)
+from elmo_runtime.mixes import NamedMix, check_mixes, uses_layer_norm
 
-SCHEMA = 1
+SCHEMA = 2  # 2 added the layer mixes
+OLDEST_SCHEMA = 1
 MANIFEST = "manifest.json"
 MANIFEST_DIGEST = "manifest.sha256"
 ENGINES = "engines"
 MAX_MANIFEST_BYTES = 1 << 20
 T = TypeVar("T")
-_SAFE_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True)
@@ -59,19 +67,21 @@ class Graph:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The content of manifest.json, less the list of files."""
+    """The content of manifest.json, less the list of files. The first mix is the default."""
 
     config: ElmoConfig
     graphs: tuple[Graph, ...]
     provenance: Mapping[str, str]  # source weights' sha256, versions of what made the bundle
     parity: tuple[Mapping[str, Any], ...] = ()  # rows of the table that `export` printed
     notes: Mapping[str, Any] | None = None  # e.g. tensors kept in fp32 and why
+    mixes: tuple[NamedMix, ...] = ()  # those that were trained with the model
 
     def to_json(self, files: Mapping[str, Mapping[str, Any]]) -> str:
         """The text of manifest.json; the same content gives the same text."""
         content = {
             "schema": SCHEMA,
             "config": self.config.to_options(),
+            "mixes": [asdict(mix) for mix in self.mixes],
             "graphs": [asdict(graph) for graph in self.graphs],
             "provenance": dict(self.provenance),
             "parity": [dict(row) for row in self.parity],
@@ -87,11 +97,18 @@ class Bundle:
 
     path: Path
     manifest: Manifest
+    files: Mapping[str, FileEntry]  # by name, e.g. "graphs/bilm.packed.fp32.onnx"
+    digest: str  # SHA-256 of manifest.json, which stands for the whole bundle
 
     @property
     def config(self) -> ElmoConfig:
         """The ELMo that the bundle holds."""
         return self.manifest.config
+
+    @property
+    def mixes(self) -> tuple[NamedMix, ...]:
+        """The layer mixes that were trained with the model, the default first."""
+        return self.manifest.mixes
 
     @property
     def precisions(self) -> tuple[str, ...]:
@@ -102,7 +119,7 @@ class Bundle:
     def open(cls, path: Path) -> Bundle:
         """Check every file, then read the manifest.
 
-        Raises BundleCorruptError (changed, missing or surplus file) or BundleVersionError.
+        Raises BundleCorruptError (changed, missing or unexpected file) or BundleVersionError.
         """
         path = Path(path)
         if not path.is_dir():
@@ -110,15 +127,25 @@ class Bundle:
                 f"{path} is not a bundle directory", hint="make one: elmo-deploy export"
             )
         _refuse_checkpoint(path)
-        content = _read_manifest(path)
-        listed = _listed_files(content)
-        _check_files(path, listed)
+        text = _read_manifest(path)
+        content = _parse_json(path / MANIFEST, text)
+        listed = listed_files(content)
+        check_files(path, listed, others={MANIFEST, MANIFEST_DIGEST}, skipped=ENGINES)
         manifest = _parse(content)
         for graph in manifest.graphs:
             if graph.file not in listed:
                 raise BundleCorruptError(f"{path}: graph {graph.file!r} is not a listed file")
-            _check_graph(graph, manifest.config)
-        return cls(path, manifest)
+            _check_graph(graph, manifest)
+        return cls(path, manifest, listed, hashlib.sha256(text).hexdigest())
+
+    def read(self, name: str) -> bytes:
+        """The content of a listed file. The digest is checked on the very bytes returned.
+
+        Raises BundleError for a file that is not listed, BundleCorruptError for a changed one.
+        """
+        if name not in self.files:
+            raise BundleError(f"{self.path} holds no {name}", hint="export the bundle again")
+        return read_listed(self.path, name, self.files[name])
 
     def graph(self, part: str, precision: str, *, forms: Iterable[str]) -> Graph | None:
         """The graph of this part and precision in the first form of `forms` that exists."""
@@ -131,9 +158,11 @@ class Bundle:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """List every file now in `folder` with size and digest in manifest.json, and digest that."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
     files = {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_of(folder / name)}
-        for name in _files_below(folder)
+        name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        for name, path in names.items()
         if name not in (MANIFEST, MANIFEST_DIGEST)
     }
     content = manifest.to_json(files).encode("utf-8")
@@ -158,97 +187,41 @@ def _digest_line(content: bytes) -> bytes:
     return f"{hashlib.sha256(content).hexdigest()}  {MANIFEST}\n".encode()
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
-    text = _read_plain_file(path)
-    if _read_plain_file(folder / MANIFEST_DIGEST) != _digest_line(text):
+def _read_manifest(folder: Path) -> bytes:
+    text = read_small_file(folder / MANIFEST, limit=MAX_MANIFEST_BYTES)
+    digest = read_small_file(folder / MANIFEST_DIGEST, limit=MAX_MANIFEST_BYTES)
+    if digest != _digest_line(text):
         raise BundleCorruptError(
-            f"{path} does not have the SHA-256 that {MANIFEST_DIGEST} holds",
-            hint="a byte changed since the export: copy or export the bundle anew",
+            f"{folder / MANIFEST} does not have the SHA-256 that {MANIFEST_DIGEST} holds",
+            hint="a byte changed since the export: copy or export the bundle again",
         )
+    return text
+
+
+def _parse_json(path: Path, text: bytes) -> dict[str, Any]:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BundleCorruptError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict) or "schema" not in content:
         raise BundleCorruptError(f"{path} names no schema")
-    if content["schema"] != SCHEMA:
+    schema = content["schema"]
+    if type(schema) is not int or not OLDEST_SCHEMA <= schema <= SCHEMA:
         raise BundleVersionError(
-            f"{path} has schema {content['schema']!r}, this elmo-deploy reads {SCHEMA}",
-            hint="export the checkpoint anew, or install the version that made the bundle",
+            f"{path} has schema {schema!r}, this elmo-deploy reads {OLDEST_SCHEMA} to {SCHEMA}",
+            hint="export the checkpoint again, or install the version that made the bundle",
         )
     return content
 
 
-def _read_plain_file(path: Path) -> bytes:
-    """All of a small file that is neither a link nor anything that could block or grow."""
-    try:
-        status = path.lstat()
-    except FileNotFoundError as error:
-        raise BundleCorruptError(
-            f"{path} does not exist", hint="export the bundle again: elmo-deploy export"
-        ) from error
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-        raise BundleCorruptError(f"{path} is not a plain file")
-    if status.st_size > MAX_MANIFEST_BYTES:
-        raise BundleCorruptError(f"{path} is {status.st_size} bytes, at most {MAX_MANIFEST_BYTES}")
-    return path.read_bytes()
-
-
-def _listed_files(content: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
-    try:
-        listed = {
-            str(name): (int(entry["bytes"]), str(entry["sha256"]))
-            for name, entry in content["files"].items()
-        }
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise BundleCorruptError(f"{MANIFEST}: the list of files is malformed: {error}") from error
-    if len({name.casefold() for name in listed}) < len(listed):
-        raise BundleCorruptError(f"{MANIFEST}: two files differ by upper and lower case only")
-    for name in listed:
-        if not all(_SAFE_PART.fullmatch(part) for part in name.split("/")):
-            raise BundleCorruptError(f"{MANIFEST}: {name!r} is not the name of a bundle file")
-    return listed
-
-
-def _check_files(folder: Path, listed: Mapping[str, tuple[int, str]]) -> None:
-    found = set(_files_below(folder)) - {MANIFEST, MANIFEST_DIGEST}
-    if missing := sorted(set(listed) - found):
-        raise BundleCorruptError(f"{folder}: {missing[0]} is missing", hint="copy the bundle anew")
-    if surplus := sorted(found - set(listed)):
-        raise BundleCorruptError(f"{folder}: {surplus[0]} is not listed in {MANIFEST}")
-    for name, (size, _) in listed.items():  # every size before the first byte is read
-        actual = (folder / name).stat().st_size
-        if actual != size:
-            raise BundleCorruptError(f"{folder / name} has {actual} bytes, {MANIFEST} says {size}")
-    for name, (_, digest) in listed.items():
-        if sha256_of(folder / name) != digest:
-            raise BundleCorruptError(
-                f"{folder / name} does not have the SHA-256 that {MANIFEST} lists",
-                hint="a byte changed since the export: copy or export the bundle anew",
-            )
-
-
-def _files_below(folder: Path) -> Iterator[str]:
-    """Names of all files but those of engines/; refuses links and what is no plain file."""
-    for path in sorted(folder.rglob("*")):
-        name = PurePosixPath(path.relative_to(folder))
-        if name.parts[0] == ENGINES and not path.is_symlink():
-            continue
-        status = path.lstat()
-        if stat.S_ISDIR(status.st_mode):
-            continue
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            raise BundleCorruptError(
-                f"{path} is a link or not a plain file", hint="a bundle holds plain files only"
-            )
-        yield str(name)
-
-
 def _parse(content: Mapping[str, Any]) -> Manifest:
     try:
+        config = ElmoConfig.from_options(content["config"])
+        mixes = tuple(_parse_mix(mix) for mix in content["mixes"]) if content["schema"] > 1 else ()
+        check_mixes(mixes, config)
         return Manifest(
-            config=ElmoConfig.from_options(content["config"]),
+            config=config,
+            mixes=mixes,
             graphs=tuple(_parse_graph(graph) for graph in content["graphs"]),
             provenance=dict(content["provenance"]),
             parity=tuple(dict(row) for row in content["parity"]),
@@ -256,8 +229,18 @@ def _parse(content: Mapping[str, Any]) -> Manifest:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleVersionError(
-            f"{MANIFEST} is of schema {SCHEMA} but lacks or misspells {error}", hint="export anew"
+            f"invalid manifest (schema {content['schema']}): missing or malformed field: {error}",
+            hint="export the bundle again",
         ) from error
+
+
+def _parse_mix(content: Mapping[str, Any]) -> NamedMix:
+    return NamedMix(
+        name=_typed(content, "name", str),
+        weights=tuple(_typed(content, "weights", list)),
+        gamma=_typed(content, "gamma", float),
+        layer_norm=_typed(content, "layer_norm", bool),
+    )
 
 
 def _parse_graph(content: Mapping[str, Any]) -> Graph:
@@ -272,12 +255,19 @@ def _parse_graph(content: Mapping[str, Any]) -> Graph:
     )
 
 
-def _check_graph(graph: Graph, config: ElmoConfig) -> None:
+def _check_graph(graph: Graph, manifest: Manifest) -> None:
     """The joined graph is for other runtimes; nothing here opens it."""
     check_opset(graph.file, graph.opset)
     if graph.part != "joined":
         for tensor in (*graph.inputs, *graph.outputs):
-            check_axes(graph.file, tensor.name, tensor.axes, config)
+            check_axes(graph.file, tensor.name, tensor.axes, manifest.config)
+    if graph.part == "bilm":
+        normalizes = any(tensor.name == "layer_norm" for tensor in graph.inputs)
+        if normalizes != uses_layer_norm(manifest.mixes):
+            raise BundleVersionError(
+                f"{graph.file} and the layer mixes of {MANIFEST} disagree about layer norm",
+                hint="export the checkpoint again",
+            )
 
 
 def _parse_tensor(content: Mapping[str, Any]) -> Tensor:

@@ -21,10 +21,11 @@ from elmo_runtime.characters import MARKS, checked_char_ids, lengths_of
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import BundleError, DeviceMemoryError, InputError
 from elmo_runtime.lifecycle import Lifecycle
+from elmo_runtime.mixes import Mix, Mixes
 from elmo_runtime.outputs import Embeddings, Output
 from elmo_runtime.pipeline import NextBackend, Pipeline, Stats
 from elmo_runtime.processors import usable_cpus
-from elmo_runtime.request import Mix, Mixes, Request
+from elmo_runtime.request import Request
 from elmo_runtime.self_check import check_golden, golden_char_ids
 from elmo_runtime.state import POLICIES, State, checked_state, read_warm
 from elmo_runtime.text.tokens import token_lists
@@ -206,20 +207,24 @@ class Embedder:
         sentences: Sentences,
         *,
         outputs: Iterable[str] = ("elmo",),
+        mix: str | None = None,
         mix_weights: Sequence[float] | None = None,
-        gamma: float = 1.0,
-        mixes: Mapping[str, Mix] | None = None,
+        gamma: float | None = None,
+        mixes: Mapping[str, Mix] | Sequence[str] | None = None,
         state: State | None = None,
         dtype: DTypeLike = "float32",
     ) -> Embeddings:
         """Texts or lists of tokens -> their vectors, in the same order.
 
-        mix_weights (layers + 1, before the softmax) and gamma (within 1e6 of 0) make the layer mix
-        of `elmo` and `default`; `mixes={"ner": (weights, gamma), ...}` gives several in one pass.
-        `state` is where row b starts, and `out.state` where it ended. Raises InputError.
+        The layer mix of `elmo` and `default` is the first one that the bundle stores, or equal
+        shares if it stores none. mix: the name of another stored mix. mix_weights (layers + 1,
+        before the softmax) and gamma (within 1e6 of 0, by default 1): a mix of the caller; a gamma
+        alone replaces that of the stored mix. mixes: several in one pass, as names of stored ones
+        or as {"ner": (weights, gamma), ...}; their outputs are `elmo:ner` and so on. `state` is
+        where row b starts, and `out.state` where it ended. Raises InputError.
         """
-        mix = Mixes.of(self._config, mix_weights=mix_weights, gamma=gamma, mixes=mixes)
-        request = Request.of(self._config, outputs=outputs, mixes=mix, dtype=dtype)
+        chosen = self._mixes(mix=mix, mix_weights=mix_weights, gamma=gamma, mixes=mixes)
+        request = Request.of(self._config, outputs=outputs, mixes=chosen, dtype=dtype)
         return self._embed(list(token_lists(sentences)), request, state)
 
     def embed_char_ids(
@@ -227,9 +232,10 @@ class Embedder:
         char_ids: NDArray[np.integer[Any]],
         *,
         outputs: Iterable[str] = ("elmo",),
+        mix: str | None = None,
         mix_weights: Sequence[float] | None = None,
-        gamma: float = 1.0,
-        mixes: Mapping[str, Mix] | None = None,
+        gamma: float | None = None,
+        mixes: Mapping[str, Mix] | Sequence[str] | None = None,
         state: State | None = None,
         dtype: DTypeLike = "float32",
     ) -> Embeddings:
@@ -237,8 +243,8 @@ class Embedder:
 
         The ids of `batch_to_ids` in AllenNLP. Raises InputError naming the first wrong cell.
         """
-        mix = Mixes.of(self._config, mix_weights=mix_weights, gamma=gamma, mixes=mixes)
-        request = Request.of(self._config, outputs=outputs, mixes=mix, dtype=dtype)
+        chosen = self._mixes(mix=mix, mix_weights=mix_weights, gamma=gamma, mixes=mixes)
+        request = Request.of(self._config, outputs=outputs, mixes=chosen, dtype=dtype)
         ids = checked_char_ids(char_ids, max_characters=self._config.max_characters_per_token)
         words: list[list[Word]] = [
             [row.tobytes() for row in sentence[:length]]
@@ -251,9 +257,10 @@ class Embedder:
         sentences: Sentences,
         *,
         outputs: Iterable[str] = ("elmo",),
+        mix: str | None = None,
         mix_weights: Sequence[float] | None = None,
-        gamma: float = 1.0,
-        mixes: Mapping[str, Mix] | None = None,
+        gamma: float | None = None,
+        mixes: Mapping[str, Mix] | Sequence[str] | None = None,
         dtype: DTypeLike = "float32",
     ) -> Iterator[Embeddings]:
         """Yield each sentence as Embeddings of its own, in order, in bounded memory.
@@ -263,8 +270,8 @@ class Embedder:
         """
         if self._carries:
             raise InputError('state="carry" needs rows', hint="call embed batch by batch")
-        mix = Mixes.of(self._config, mix_weights=mix_weights, gamma=gamma, mixes=mixes)
-        request = Request.of(self._config, outputs=outputs, mixes=mix, dtype=dtype)
+        chosen = self._mixes(mix=mix, mix_weights=mix_weights, gamma=gamma, mixes=mixes)
+        request = Request.of(self._config, outputs=outputs, mixes=chosen, dtype=dtype)
         windows = _windows(token_lists(sentences), STREAM_BATCHES * self._token_budget)
         return (one for window in windows for one in self._embed(window, request, None).each())
 
@@ -284,7 +291,9 @@ class Embedder:
         """
         outputs = (Output.WORD_EMB, *self._config.layer_names, Output.ELMO, Output.DEFAULT)
         ids = golden_char_ids(self._bundle)
-        out = self.embed_char_ids(ids, outputs=outputs, state=State.zeros(self._config, len(ids)))
+        start = State.zeros(self._config, len(ids))
+        mixes = [mix.name for mix in self._bundle.mixes] or None
+        out = self.embed_char_ids(ids, outputs=outputs, mixes=mixes, state=start)
         check_golden(self._bundle, out, backend=self.backend, precision=self.precision)
 
     def close(self) -> None:
@@ -316,6 +325,9 @@ class Embedder:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _mixes(self, **wanted: Any) -> Mixes:
+        return Mixes.of(self._config, self._bundle.mixes, **wanted)
 
     def _embed(
         self, sentences: Sequence[Sequence[Word]], request: Request, state: State | None

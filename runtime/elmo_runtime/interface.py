@@ -46,6 +46,7 @@ def expected_axes(name: str, config: ElmoConfig) -> tuple[int | None, ...] | Non
         "lengths": (None,),
         "mix_weights": (None, L + 1),
         "gamma": (None,),
+        "layer_norm": (None,),
         "initial_h": (L, 2, None, P),
         "initial_c": (L, 2, None, C),
         "word_emb": (None, None, P),

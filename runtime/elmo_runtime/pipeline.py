@@ -16,9 +16,10 @@ from elmo_runtime.batching import IndexedWords, batches
 from elmo_runtime.characters import MARKS, char_ids, count_cut
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import DeviceMemoryError
+from elmo_runtime.mixes import Mixes
 from elmo_runtime.outputs import Embeddings, FloatArray, Output
 from elmo_runtime.ragged import Ragged
-from elmo_runtime.request import Mixes, Request
+from elmo_runtime.request import Request
 from elmo_runtime.state import State
 from elmo_runtime.windows import FINAL_STATES, SMALLEST, compute_in_windows
 from elmo_runtime.word_vectors import IdentifiedWords, Word, WordVectors
@@ -190,7 +191,15 @@ class Pipeline:
 
         computed: dict[str, FloatArray] = {}
         if names:
-            computed = compute_in_windows(sentence, names, start, budget=budget, run=run)
+            computed = compute_in_windows(
+                sentence,
+                names,
+                start,
+                budget=budget,
+                layer_names=self._config.layer_names,
+                mixes=request.mixes,
+                run=run,
+            )
         if NEED_WORDS & set(request.outputs):
             pieces = [sentence[at : at + budget] for at in range(0, len(sentence), budget)]
             computed[Output.WORD_EMB] = np.concatenate([self._words_of(p) for p in pieces])[None]
@@ -221,6 +230,7 @@ class Pipeline:
             lengths=batch.lengths,
             mix_weights=mixes.weights,
             gamma=mixes.gamma,
+            layer_norm=mixes.layer_norm,
             initial_h=start.h,
             initial_c=start.c,
         )

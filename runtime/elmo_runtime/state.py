@@ -93,13 +93,13 @@ def read_warm(bundle: Bundle) -> State:
     Raises BundleError if it holds none, BundleVersionError if it has other shapes.
     """
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load
 
     path = bundle.path / WARM_STATE
-    if not path.is_file():
-        raise BundleError(f"{path} does not exist", hint='use state="zero" or export anew')
+    if WARM_STATE not in bundle.files:
+        raise BundleError(f"{path} does not exist", hint='use state="zero" or export again')
     try:
-        tensors = load_file(path)
+        tensors = load(bundle.read(WARM_STATE))
         state = State(tensors["h"][:, :, None], tensors["c"][:, :, None])
         return checked_state(state, bundle.config)
     except (SafetensorError, KeyError, IndexError, InputError) as error:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elmo_runtime.batching import BEGIN, END, IndexedWords
+from elmo_runtime.mixes import Mixes, mix_layers
 from elmo_runtime.outputs import FloatArray, Output
 from elmo_runtime.state import State
 from elmo_runtime.word_vectors import Word
@@ -27,17 +28,28 @@ Places = slice  # start and stop in the marked sentence
 
 
 def compute_in_windows(
-    sentence: Sequence[Word], names: Sequence[str], start: State, *, budget: int, run: Run
+    sentence: Sequence[Word],
+    names: Sequence[str],
+    start: State,
+    *,
+    budget: int,
+    layer_names: Sequence[str],
+    mixes: Mixes,
+    run: Run,
 ) -> Computed:
     """What `run` would give for a batch of this one sentence, bit for bit if it is exact.
 
-    budget: most places of a call, which computes two rows. start: a state of one row.
+    budget: most places of a call, which computes two rows. start: a state of one row. Mixes that
+    normalize their layers need the whole sentence, so they are computed here, equal to rounding.
     """
     marked = (BEGIN, *sentence, END)
     size = max(budget // 2, SMALLEST)
     wanted = [name for name in names if name not in (Output.DEFAULT, *FINAL_STATES)]
     if Output.DEFAULT in names and Output.ELMO not in wanted:
         wanted.append(Output.ELMO)
+    layers = (Output.WORD_EMB, *layer_names)
+    if mixes_here := mixes.normalizes and Output.ELMO in wanted:
+        wanted = list(dict.fromkeys([*(name for name in wanted if name != Output.ELMO), *layers]))
     computed: Computed = {}
     for direction in (FORWARD, BACKWARD):
         state = start
@@ -50,6 +62,10 @@ def compute_in_windows(
             state = State(*(out[name][:, :, -1:] for name in FINAL_STATES))
         for name, part in zip(FINAL_STATES, (state.h, state.c), strict=True):
             computed.setdefault(name, part.copy())[:, direction] = part[:, direction]
+    if mixes_here:
+        tokens, *contextual = (computed[name][0] for name in layers)
+        whole = [np.concatenate([tokens, tokens], axis=-1), *contextual]
+        computed[Output.ELMO] = mix_layers(whole, mixes)[:, None]
     if Output.DEFAULT in names:
         computed[Output.DEFAULT] = _mean(computed[Output.ELMO])
     return {name: computed[name] for name in names}

@@ -90,7 +90,7 @@ def test_the_reference_refuses_lengths_that_the_ids_contradict():
     run = reference(random_checkpoint(tiny_config()))
     h, c = np.zeros((2, 2, 1, 8)), np.zeros((2, 2, 1, 24))
     with pytest.raises(InputError, match="lengths"):
-        run(oracle.padded_ids([["a", "b"]]), np.array([1]), np.zeros((1, 3)), np.ones(1), h, c)
+        run(oracle.padded_ids([["a", "b"]]), np.array([1]), h, c)
 
 
 def test_a_checkpoint_comes_back_as_it_went_in():
@@ -112,6 +112,27 @@ def test_a_checkpoint_directory_opens_with_its_mixes(tmp_path):
         Elmo.from_checkpoint(tmp_path / "checkpoint", n_mixes=3)
     with pytest.raises(CheckpointError, match="does not exist"):
         Elmo.from_checkpoint(tmp_path / "nowhere")
+
+
+def test_a_checkpoint_keeps_the_names_of_its_mixes_and_their_layer_norm(tmp_path):
+    """do_layer_norm was lost on the way through a file, and mixes had no names."""
+    model = Elmo(tiny_config(), mix_names=["ner", "pos"], do_layer_norm=[True, False])
+    model.to_checkpoint().write(tmp_path / "checkpoint")
+    back = Elmo.from_checkpoint(tmp_path / "checkpoint")
+    assert back.mix_names == ("ner", "pos")
+    assert back.layer_mix.do_layer_norm == (True, False)
+
+
+def test_a_caller_may_rename_mixes_and_change_their_layer_norm():
+    checkpoint = Elmo(tiny_config(), n_mixes=2, do_layer_norm=True).to_checkpoint()
+    model = Elmo.from_checkpoint(checkpoint, mix_names=["a", "b"], do_layer_norm=False)
+    assert (model.mix_names, model.layer_mix.do_layer_norm) == (("a", "b"), (False, False))
+
+
+@pytest.mark.parametrize("names", ["ner", ["ner"], ["ner", "pos", "srl"]])
+def test_there_is_one_name_per_mix(names):
+    with pytest.raises(InputError, match="mix_names is"):
+        Elmo(tiny_config(), n_mixes=2, mix_names=names)
 
 
 def test_the_arrays_of_a_checkpoint_are_its_own():

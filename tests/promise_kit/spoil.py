@@ -68,6 +68,17 @@ def put_manifest(folder: Path, text: bytes) -> None:
     (folder / MANIFEST_DIGEST).write_text(line)
 
 
+def replace_file(folder: Path, name: str, content: bytes | None) -> None:
+    """Replace a listed file, or remove it for None, and make the digests fit again."""
+    (folder / name).unlink()
+    if content is None:
+        forge(folder, lambda manifest: manifest["files"].pop(name))
+        return
+    (folder / name).write_bytes(content)
+    entry = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    forge(folder, lambda manifest: manifest["files"].update({name: entry}))
+
+
 def graph_of(content: dict[str, Any], part: str) -> dict[str, Any]:
     """The first graph of a part in a manifest's content."""
     return next(graph for graph in content["graphs"] if graph["part"] == part)

@@ -6,11 +6,12 @@ import shutil
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from elmo_runtime.bundle import Bundle
 from elmo_runtime.errors import BundleError, BundleVersionError, InputError
 from elmo_runtime.state import WARM_STATE, State, checked_state, read_warm
+from promise_kit.spoil import replace_file
 from random_models import tiny_config
 
 CONFIG = tiny_config()
@@ -59,14 +60,12 @@ def test_the_warm_state_of_a_bundle_is_one_row(bundle):
 
 @pytest.fixture
 def bundle_with_state(bundle, tmp_path):
-    """An opened copy of the bundle whose warm state is then replaced, or removed."""
+    """A copy of the bundle whose warm state is replaced, or removed."""
 
     def make(tensors: dict[str, np.ndarray] | None) -> Bundle:
-        opened = Bundle.open(shutil.copytree(bundle, tmp_path / "bundle"))
-        (opened.path / WARM_STATE).unlink()
-        if tensors is not None:
-            save_file(tensors, opened.path / WARM_STATE)
-        return opened
+        folder = shutil.copytree(bundle, tmp_path / "bundle")
+        replace_file(folder, WARM_STATE, None if tensors is None else save(tensors))
+        return Bundle.open(folder)
 
     return make
 

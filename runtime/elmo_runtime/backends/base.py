@@ -38,10 +38,18 @@ class BiLmInputs:
     initial_c: FloatArray  # (layers, 2, batch, C)
     # (words,) see word_vectors.IdentifiedWords; None: none is remembered
     word_ids: NDArray[np.int64] | None = None
+    layer_norm: FloatArray | None = None  # (mixes,), where a mix of the bundle has a layer norm
 
     def of_graph(self) -> dict[str, NDArray[Any]]:
         """The arrays that the graph takes, by its names."""
-        return {name: array for name, array in vars(self).items() if name != "word_ids"}
+        given = {name: array for name, array in vars(self).items() if name != "word_ids"}
+        return {name: array for name, array in given.items() if array is not None}
+
+    def of_mixes(self) -> dict[str, FloatArray]:
+        """The arrays that describe the layer mixes, by their names in the graph."""
+        names = ("mix_weights", "gamma", "layer_norm")
+        given = self.of_graph()
+        return {name: given[name] for name in names if name in given}
 
 
 class Backend(Protocol):

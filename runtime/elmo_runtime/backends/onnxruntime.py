@@ -44,6 +44,7 @@ CPU_FORMS, CUDA_FORMS = ("packed", "padded"), ("padded",)
 WORDS_PER_CALL = 256
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int32)": "int32"}
 HEAVY = frozenset({"Conv", "Gemm", "MatMul", "Scan", "Loop"})
+EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
 _MEMORY = re.compile(r"out of memory|failed to allocate|bad_alloc|ALLOC_FAILED", re.IGNORECASE)
 _SMALLER = "use a smaller token_budget"
 _INSTALL = 'pip install "elmo-deploy[cpu]", or "elmo-deploy[gpu]" for NVIDIA GPUs'
@@ -256,7 +257,7 @@ def _find(bundle: Bundle, part: str, forms: Sequence[str], precision: str) -> Gr
 
 
 def _open(bundle: Bundle, graph: Graph, provider: str, options: BackendOptions) -> _Session:
-    session = _create_session(bundle.path / graph.file, provider, options)
+    session = _create_session(bundle, graph.file, provider, options)
     if (found := session.get_providers()[0]) != provider:
         raise BackendUnavailableError(
             f"{provider} was asked for, but the session runs on {found}",
@@ -267,30 +268,33 @@ def _open(bundle: Bundle, graph: Graph, provider: str, options: BackendOptions) 
     return _Session(session)
 
 
-def _create_session(path: Path, provider: str, options: BackendOptions) -> Any:
+def _create_session(bundle: Bundle, name: str, provider: str, options: BackendOptions) -> Any:
+    """A session of the bytes whose digest was checked, and of nothing else."""
     onnxruntime = import_onnxruntime()
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3  # errors: the warnings are about graph clean-ups
     settings.intra_op_num_threads = _threads(options)
     settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spinning)))
+    # Tensors in other files would be read from the current directory. A bundle has none.
+    settings.add_session_config_entry(EXTERNAL_DATA, os.devnull)
     if provider == CPU and options.compiled_operators and (reason := register_operators(settings)):
-        _LOGGER.info("%s runs on stock operators: the compiled ones are %s", path.name, reason)
+        _LOGGER.info("%s runs on stock operators: the compiled ones are %s", name, reason)
     if provider == CUDA:
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     provider_options = [_CUDA_OPTIONS if provider == CUDA else {}]
     try:
         with _translated_errors():
             session = onnxruntime.InferenceSession(
-                path, settings, [provider], provider_options, enable_fallback=0
+                bundle.read(name), settings, [provider], provider_options, enable_fallback=0
             )
     except DeviceMemoryError as error:
         raise BackendUnavailableError(
-            f"the memory cannot hold {path.name} ({path.stat().st_size >> 20} MiB): {error.what}",
+            f"the memory cannot hold {name} ({bundle.files[name].bytes >> 20} MiB): {error.what}",
             hint="free memory, or use a machine with more of it",
         ) from error
     except BackendError as error:
         raise BackendUnavailableError(
-            f"onnxruntime {onnxruntime.__version__} cannot open {path.name}: {error.what}",
+            f"onnxruntime {onnxruntime.__version__} cannot open {name}: {error.what}",
             hint="update onnxruntime, or export the bundle anew",
         ) from error
     _SESSIONS.add(session)

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import queue
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,6 +137,5 @@ def _some_sentences(inputs: BiLmInputs, part: slice) -> BiLmInputs:
 
 
 def _some_mixes(inputs: BiLmInputs, part: slice) -> BiLmInputs:
-    return dataclasses.replace(
-        inputs, mix_weights=inputs.mix_weights[part], gamma=inputs.gamma[part]
-    )
+    some: dict[str, Any] = {name: array[part] for name, array in inputs.of_mixes().items()}
+    return dataclasses.replace(inputs, **some)

@@ -75,8 +75,7 @@ class Session:
             uploads={
                 "word_index": pad(rows[inputs.word_index], shape),
                 "lengths": pad(inputs.lengths, shape[:1]),
-                "mix_weights": inputs.mix_weights,
-                "gamma": inputs.gamma,
+                **inputs.of_mixes(),
             },
             resident={
                 "word_vectors": self._words.pointer,

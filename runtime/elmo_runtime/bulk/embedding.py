@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from elmo_runtime.bulk.blocks import BlockLimits
 from elmo_runtime.bulk.job import BulkJob, Columns, Vectors
 from elmo_runtime.bulk.progress import Shard
-from elmo_runtime.bundle import MANIFEST
 from elmo_runtime.errors import InputError
-from elmo_runtime.files import sha256_of
+from elmo_runtime.mixes import Mixes
 from elmo_runtime.outputs import Output, checked_outputs, token_shape
 
 if TYPE_CHECKING:
@@ -23,8 +22,9 @@ def embedding_job(
     target: Path,
     *,
     outputs: Iterable[str] = (Output.ELMO,),
+    mix: str | None = None,
     mix_weights: Sequence[float] | None = None,
-    gamma: float = 1.0,
+    gamma: float | None = None,
     dtype: str = "float32",
     limits: BlockLimits | None = None,
     shard: Shard | None = None,
@@ -45,7 +45,7 @@ def embedding_job(
 
     def vectors_of(sentences: Sequence[tuple[str, ...]]) -> Iterator[Vectors]:
         stream = embedder.embed_stream(
-            sentences, outputs=names, mix_weights=mix_weights, gamma=gamma, dtype=dtype
+            sentences, outputs=names, mix=mix, mix_weights=mix_weights, gamma=gamma, dtype=dtype
         )
         for one in stream:
             yield {name: one[name][0] for name in names}
@@ -59,12 +59,11 @@ def embedding_job(
             dtype=dtype,
         ),
         settings={
-            "bundle": sha256_of(embedder.bundle.path / MANIFEST),
+            "bundle": embedder.bundle.digest,
             "backend": embedder.backend,
             "precision": embedder.precision,
             "state": embedder.state_policy,
-            "mix_weights": None if mix_weights is None else list(mix_weights),
-            "gamma": gamma,
+            **_mix_settings(embedder, mix=mix, mix_weights=mix_weights, gamma=gamma),
         },
         refuses=_too_long(embedder.max_sentence_tokens),
         limits=limits,
@@ -72,6 +71,14 @@ def embedding_job(
         on_error=on_error,
         resume=resume,
     )
+
+
+def _mix_settings(embedder: Embedder, **wanted: Any) -> dict[str, Any]:
+    """What decides the layer mix beside the bundle. Raises InputError for a mix without meaning."""
+    if all(value is None for value in wanted.values()):
+        return {"mix_weights": None, "gamma": 1.0}  # as in directories of earlier versions
+    mixes = Mixes.of(embedder.config, embedder.bundle.mixes, **wanted)
+    return {name: array[0].tolist() for name, array in mixes.graph_inputs().items()}
 
 
 def _too_long(most: int | None) -> Callable[[tuple[str, ...]], str]:

@@ -17,6 +17,7 @@ from elmo_runtime.backends.native.library import Batch, Model, StateView, tensor
 from elmo_runtime.bundle import Bundle
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import BackendError, BackendUnavailableError, BundleVersionError
+from elmo_runtime.mixes import Mixes, mix_batch
 from elmo_runtime.outputs import Output
 
 WORD_EMB, ELMO, DEFAULT = Output.WORD_EMB.value, Output.ELMO.value, Output.DEFAULT.value
@@ -53,6 +54,28 @@ class NativeBackend:
         self, inputs: BiLmInputs, outputs: Sequence[str], *, half: bool = False
     ) -> dict[str, NDArray[np.floating[Any]]]:
         """A batch -> the outputs asked for; vectors are float32, also where half would do."""
+        if inputs.layer_norm is not None and inputs.layer_norm.any():
+            return self._run_normalized(inputs, outputs)
+        return self._run(inputs, outputs)
+
+    def _run_normalized(
+        self, inputs: BiLmInputs, outputs: Sequence[str]
+    ) -> dict[str, NDArray[np.floating[Any]]]:
+        """The library mixes layers as they are; those to normalize are mixed here."""
+        layers = (WORD_EMB, *self._config.layer_names)
+        names = dict.fromkeys([*(n for n in outputs if n not in (ELMO, DEFAULT)), *layers])
+        found = self._run(inputs, list(names))
+        tokens, *contextual = (found[name] for name in layers)
+        whole = [np.concatenate([tokens, tokens], axis=-1), *contextual]
+        mixes = Mixes((), inputs.mix_weights, inputs.gamma, inputs.layer_norm)
+        found[ELMO] = mix_batch(whole, inputs.lengths, mixes)
+        counts = np.maximum(inputs.lengths, 1).astype(np.float32)
+        found[DEFAULT] = np.add.reduce(found[ELMO], axis=2) / counts[:, None]
+        return {name: found[name] for name in outputs}
+
+    def _run(
+        self, inputs: BiLmInputs, outputs: Sequence[str]
+    ) -> dict[str, NDArray[np.floating[Any]]]:
         _check_shapes(self._config, inputs)
         found = _empty_outputs(self._config, inputs, outputs)
         kept = _contiguous(inputs)
