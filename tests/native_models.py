@@ -13,7 +13,7 @@ from elmo_runtime.backends.native.backend import NativeBackend
 
 INSTRUCTION_SETS = ("avx2", "avx512", "avx512_vnni")
 FORMS = ("fp32", "bf16", "int8")
-OTHERS = ("initial_h", "initial_c", "lengths", "mix_weights", "gamma")
+OTHERS = ("initial_h", "initial_c", "lengths", "mix_weights", "gamma", "layer_norm")
 
 
 def usable_sets() -> list[str]:
@@ -44,7 +44,7 @@ class NativeModel(NativeBackend):
 
     def __call__(self, inputs):
         words, word_index = _distinct_words(inputs["char_ids"], inputs["lengths"])
-        others = {name: inputs[name] for name in OTHERS}
+        others = {name: inputs[name] for name in OTHERS if name in inputs}
         vectors = self.encode_words(words)
         names = ["word_emb", *self._config.layer_names, "elmo", "default", "final_h", "final_c"]
         inputs = BiLmInputs(word_vectors=vectors, word_index=word_index, **others)

@@ -9,6 +9,7 @@ from elmo_deploy.model.reference import reference
 from elmo_export.cases import batch_changes, parity_cases
 from elmo_export.parity import TOLERANCES, References, compare, deviation
 from elmo_runtime.errors import BackendError
+from elmo_runtime.mixes import NamedMix
 from native_models import (
     FORMS,
     INSTRUCTION_SETS,
@@ -55,6 +56,19 @@ def test_every_form_and_size_is_near_the_reference(native, form, changes):
     found, expected = model(case.inputs), compute(**case.inputs)
     for name in expected:
         assert deviation(found[name], expected[name]).max_scaled_error <= WITHIN[form], name
+
+
+def test_mixes_that_normalize_their_layers_are_those_of_the_reference(native):
+    """The library knows no layer norm, so it would have mixed the layers as they are."""
+    checkpoint = random_checkpoint(tiny_config())
+    stored = [NamedMix(name="ner", weights=(0.0, 1.0, 2.0), gamma=1.0, layer_norm=True)]
+    cases = [case for case in parity_cases(checkpoint.config, stored) if case.name in QUICK]
+    assert all("layer_norm" in case.inputs for case in cases)
+    references, tolerance = References(reference(checkpoint), cases), TOLERANCES["fp32"]
+    rows = compare(
+        native(checkpoint), references, precision="fp32", graph="native", tolerance=tolerance
+    )
+    assert [row for row in rows if not row.passed] == []
 
 
 def test_the_clips_bind(native):
