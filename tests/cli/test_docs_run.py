@@ -23,7 +23,6 @@ DOCS = Path(__file__).parents[2] / "docs"
 RECIPE = {
     "batch_size": 4,
     "unroll_steps": 5,
-    "n_train_tokens": 200,
     "n_epochs": 1,
     "n_negative_samples_batch": 5,
 }
@@ -52,9 +51,11 @@ def workspace(tmp_path, tiny_checkpoint, model, bundle, monkeypatch) -> Path:
     with_recipe = json.loads(Path("options.json").read_text("utf-8")) | RECIPE
     Path("options.json").write_text(json.dumps(with_recipe))
     _write_archive(Path("model.tar.gz"))
-    for name in ("sentences.txt", "corpus/a.txt", "domain/a.txt"):
+    for name in ("sentences.txt", "corpus/a.txt"):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text(SENTENCES)
+    Path("domain").mkdir()
+    Path("domain/a.txt").write_text(SENTENCES * 7)  # a step of the paper reads 2,560 tokens
     Path("heldout").mkdir()
     Path("heldout/a.txt").write_text(SENTENCES * 40)  # evaluate reads 256 rows at once
     Path("vocab.txt").write_text("<S>\n</S>\n<UNK>\nthe\ncat\ndog\nsees\nhears\nlikes\n")
