@@ -136,7 +136,7 @@ def _hint_for_operators(is_built: bool) -> str:
     """What to do about compiled operators that cannot be used; they are optional."""
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         return ""  # there is no form of them for this machine
-    from elmo_runtime.operators import INSTALL_AGAIN
+    from elmo_runtime.installation import INSTALL_AGAIN
 
     if is_built:  # refused: another onnxruntime, or a processor without AVX2
         return f"optional: on a processor with AVX2, update onnxruntime or: {INSTALL_AGAIN}"

@@ -1,10 +1,15 @@
 """Every failure is one line what, one line how to mend it, and its own exit code."""
 
 import builtins
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 
+import elmo_deploy
+import elmo_export
+import elmo_runtime
 import elmo_runtime.errors as errors
 from elmo_deploy import cli
 
@@ -152,3 +157,14 @@ def test_a_bundle_is_not_taken_for_a_broken_checkpoint(
     (tmp_path / "text.txt").write_text("the cat\n")
     answer = run(words[0], directory_of(kind, model, bundle, tmp_path), *words[1:])
     assert answer.code == 5 and said in answer.stderr.splitlines()[0]
+
+
+def test_no_hint_says_to_install_again_without_the_options_that_do_it():
+    """Pip took the wheel from its cache, built without a compiler, and nothing changed."""
+    again = re.compile(r"(install|elmo-deploy) again|\banew, for a faster|force-reinstall")
+    for package in (elmo_runtime, elmo_export, elmo_deploy):
+        for path in Path(package.__file__).parent.rglob("*.py"):
+            for line in filter(again.search, path.read_text("utf-8").splitlines()):
+                assert "--no-cache-dir --force-reinstall" in line or '"""' in line, (
+                    f"{path}: {line}"
+                )

@@ -152,5 +152,6 @@ def _write_texts(folder: Path) -> None:
     sentences = "the cat is on the mat\ndogs are in the fog\n"
     (folder / "corpus" / "a.txt").write_text(sentences)
     (folder / "sentences.txt").write_text(sentences)
+    (folder / "proteins.fasta").write_text(">P1 example\nMKVL-AG*\n")
     (folder / "more.txt.gz").write_bytes(gzip.compress(sentences.encode()))
     (folder / "vocab.txt").write_text("".join(f"{w}\n" for w in ["<S>", "</S>", "<UNK>", *words]))

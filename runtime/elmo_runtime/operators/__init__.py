@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 LIBRARY = Path(__file__).with_name("libpacked_lstmp.so")
-# Without these two options pip takes the wheel that it built and cached before.
-INSTALL_AGAIN = "pip install --no-cache-dir --force-reinstall --no-deps elmo-deploy"
 
 
 def register_operators(settings: Any) -> str | None:

@@ -77,6 +77,6 @@ def test_a_missing_library_says_what_to_do(monkeypatch, tmp_path):
         library.load_library()
     (tmp_path / "missing.so").write_bytes(b"\x7fELF but not really")
     with pytest.raises(
-        BackendUnavailableError, match=r"cannot be loaded.*install elmo-deploy again"
+        BackendUnavailableError, match=r"cannot be loaded.*--no-cache-dir --force-reinstall"
     ):
         library.load_library()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import BackendError, BackendUnavailableError, DeviceMemoryError
+from elmo_runtime.installation import INSTALL_AGAIN
 
 LIBRARY = Path(__file__).with_name("libelmo_native.so")
 CHOICE = "ELMO_DEPLOY_NATIVE_ISA"  # environment variable: an instruction set by name
@@ -148,7 +149,7 @@ def load_library() -> ctypes.CDLL:
     if not LIBRARY.exists():
         raise BackendUnavailableError(
             "the native library was not built when elmo-deploy was installed",
-            hint="install g++ or clang++ and then elmo-deploy again, or use onnxruntime-cpu",
+            hint=f"use onnxruntime-cpu, or install g++ or clang++, then: {INSTALL_AGAIN}",
         )
     return _load(LIBRARY)
 
@@ -160,12 +161,12 @@ def _load(path: Path) -> ctypes.CDLL:
         version = library.elmo_native_interface_version()
     except (OSError, AttributeError) as error:
         raise BackendUnavailableError(
-            f"{path} cannot be loaded: {error}", hint="install elmo-deploy again"
+            f"{path} cannot be loaded: {error}", hint=INSTALL_AGAIN
         ) from error
     if version != INTERFACE_VERSION:
         raise BackendUnavailableError(
             f"{path} has interface {version}, this elmo-deploy needs {INTERFACE_VERSION}",
-            hint="install elmo-deploy again",
+            hint=INSTALL_AGAIN,
         )
     pointer, int32, int64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
     library.elmo_native_instruction_set.restype = ctypes.c_char_p
