@@ -58,6 +58,11 @@ class Checkpoint:
     provenance: Mapping[str, str] = field(default_factory=dict)  # where the weights come from
     mix_labels: tuple[MixLabel, ...] = ()
 
+    def __repr__(self) -> str:
+        weights = sum(tensor.size for tensor in self.tensors.values())
+        words = "no vocabulary" if self.vocabulary is None else f"{len(self.vocabulary)} words"
+        return f"Checkpoint of {weights:,} weights in {len(self.tensors)} tensors, {words}"
+
     def __post_init__(self) -> None:
         """Refuse missing, unexpected or misshapen tensors, and layer mixes that cannot be used."""
         expected = expected_shapes(self.config) | self._optional_shapes()

@@ -100,6 +100,9 @@ class Bundle:
     files: Mapping[str, FileEntry]  # by name, e.g. "graphs/bilm.packed.fp32.onnx"
     digest: str  # SHA-256 of manifest.json, which stands for the whole bundle
 
+    def __repr__(self) -> str:
+        return f"Bundle({str(self.path)!r}, {', '.join(self.precisions)})"
+
     @property
     def config(self) -> ElmoConfig:
         """The ELMo that the bundle holds."""

@@ -61,6 +61,9 @@ class Mixes:
     gamma: FloatArray
     layer_norm: FloatArray | None = None
 
+    def __repr__(self) -> str:
+        return f"Mixes of {self.weights.shape[1]} layers: {len(self.names)} mixes"
+
     @classmethod
     def of(
         cls,

@@ -76,6 +76,11 @@ class Embeddings(Mapping[str, Any]):
     dtype: np.dtype[np.floating[Any]]
     state: State | None = None  # after the last sentence mark, if the call carried a state
 
+    def __repr__(self) -> str:
+        names = ", ".join(self.vectors) or "nothing"
+        counts = f"{len(self.lengths)} sentences, {int(self.lengths.sum())} tokens"
+        return f"Embeddings of {counts}: {names} ({self.dtype})"
+
     def __getitem__(self, name: str) -> Any:
         return self.vectors[name]
 

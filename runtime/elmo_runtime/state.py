@@ -16,6 +16,7 @@ from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import BundleError, BundleVersionError, InputError
 
 POLICIES = ("zero", "warm", "carry")
+ROUNDING = 1 + 2**-10  # a clip that FP16 rounds upward
 WARM_STATE = "state/warm.safetensors"
 
 
@@ -34,6 +35,9 @@ class State:
             np.zeros((*shape, config.projection_dim), np.float32),
             np.zeros((*shape, config.lstm_dim), np.float32),
         )
+
+    def __repr__(self) -> str:
+        return f"State of {self.rows} rows: h {self.h.shape}, c {self.c.shape}"
 
     @property
     def rows(self) -> int:
@@ -71,9 +75,9 @@ def checked_state(state: object, config: ElmoConfig) -> State:
             hint="hand in `out.state` of an earlier call or State.zeros(embedder.config, rows)",
         )
     rows = state.h.shape[2:3] if isinstance(state.h, np.ndarray) else ()
-    for name, array, width in (
-        ("h", state.h, config.projection_dim),
-        ("c", state.c, config.lstm_dim),
+    for name, array, width, clip in (
+        ("h", state.h, config.projection_dim, config.proj_clip),
+        ("c", state.c, config.lstm_dim, config.cell_clip),
     ):
         if not isinstance(array, np.ndarray) or array.dtype != np.float32:
             raise InputError(f"state.{name} must be a float32 array")
@@ -84,6 +88,12 @@ def checked_state(state: object, config: ElmoConfig) -> State:
             )
         if not np.isfinite(array).all():
             raise InputError(f"state.{name} holds a value that is not finite")
+        largest = float(np.abs(array).max(initial=0))
+        if clip is not None and largest > clip * ROUNDING:
+            raise InputError(
+                f"state.{name} holds {largest:.6g}, beyond the clip {clip:g} of this model",
+                hint="pass the state of a call with the same bundle",
+            )
     return state
 
 

@@ -177,6 +177,44 @@ def test_a_state_without_size_is_refused():
         open_graph(model).run(None, {})
 
 
+ODD_SHAPES = {
+    "rows without elements": ("r0", (3, 0)),
+    "rows of rank 3": ("r1", (1, 1, 3)),
+    "counts of rank 2": ("n", (1, 2)),
+    "products of rank 3": ("p0", (3, 64, 1)),
+    "products of rank 1": ("p1", (192,)),
+    "h of rank 1": ("h0", (32,)),
+    "c of rank 3": ("c1", (2, 16, 1)),
+    "c without elements": ("c0", (2, 16, 0)),
+    "a weight of rank 1": ("w0", (1024,)),
+    "a projection of rank 5": ("v1", (1, 16, 16, 1, 1)),
+}
+
+
+@needs_operators
+@pytest.mark.parametrize(("name", "shape"), ODD_SHAPES.values(), ids=ODD_SHAPES)
+def test_every_input_has_its_number_of_axes(name, shape):
+    """`rows` without elements but with a first axis, or of rank 3, ended the process."""
+    model = hostile_model([0, 1, 2], [2, 1])
+    for tensor in model.graph.initializer:
+        if tensor.name == name:
+            array = np.resize(onnx.numpy_helper.to_array(tensor), shape)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, name))
+    with pytest.raises(Exception, match="another number of axes"):
+        open_graph(model).run(None, {})
+
+
+@needs_operators
+def test_int8_refuses_a_state_that_it_would_cut_off():
+    """A state beyond the clip was silently clamped by the int8 form."""
+    checkpoint = random_checkpoint(tiny_config(**SIZES))
+    session = open_graph(build_joined(checkpoint, form="packed", precision=Int8()))
+    inputs = dict(case_of(checkpoint).inputs)
+    inputs["initial_h"] = np.full_like(inputs["initial_h"], checkpoint.config.proj_clip * 1.01)
+    with pytest.raises(Exception, match="beyond what the model can reach"):
+        run_session(session, inputs)
+
+
 @needs_operators
 def test_the_same_node_with_fitting_inputs_runs():
     y = open_graph(hostile_model([0, 1, 2], [2, 1])).run(None, {})[0]

@@ -98,16 +98,16 @@ inline float attribute(const Api& api, const KernelInfo* info, const char* name)
 // The elements of a tensor, their count, and its shape if it has at most two axes.
 struct Tensor {
   int64_t shape[2] = {1, 1};
+  size_t rank = 0;
   int64_t count = 0;
   void* data = nullptr;
 
   Tensor(const Api& api, const Value* value) {
     TensorInfo* info = nullptr;
     check(call<Status*>(api, 65, value, &info));
-    size_t axes = 0;
-    Status* failed = call<Status*>(api, 61, static_cast<const TensorInfo*>(info), &axes);
-    if (!failed && axes <= 2)
-      failed = call<Status*>(api, 62, static_cast<const TensorInfo*>(info), &shape[0], axes);
+    Status* failed = call<Status*>(api, 61, static_cast<const TensorInfo*>(info), &rank);
+    if (!failed && rank <= 2)
+      failed = call<Status*>(api, 62, static_cast<const TensorInfo*>(info), &shape[0], rank);
     size_t elements = 0;
     if (!failed) failed = call<Status*>(api, 64, static_cast<const TensorInfo*>(info), &elements);
     count = static_cast<int64_t>(elements);

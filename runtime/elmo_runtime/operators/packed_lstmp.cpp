@@ -12,6 +12,7 @@
 #include "onnxruntime_abi.h"
 #include "products.h"
 
+#include <cmath>
 #include <vector>
 
 namespace lstmp {
@@ -186,8 +187,26 @@ class Kernel {
     if (!condition) throw ort::Failure{ort::create_status(api_, ort::kInvalidArgument, message)};
   }
 
+  // With the right number of axes, the shapes say how many elements there are.
+  void check_ranks(const ort::KernelContext* context) const {
+    constexpr size_t kInputs = 13 + 2 * Recurrent::kScaled + 2 * Projection::kScaled;
+    for (size_t i = 0; i < kInputs; ++i) {
+      const bool is_list = (i >= 2 && i <= 4) || i >= 13, is_panels = i >= 9 && i <= 12;
+      const size_t rank = is_list ? 1 : is_panels ? 4 : 2;
+      require(ort::input(api_, context, i).rank == rank, "an input has another number of axes");
+    }
+  }
+
+  // An activation of int8 would be cut off at the range that its step was made for.
+  void check_range(const ort::Tensor& h) const {
+    const float most = h_range_ * (1 + 1.0f / 1024);  // a state may have been rounded to FP16
+    for (int64_t i = 0; i < h.count; ++i)
+      require(std::abs(h.template as<float>()[i]) <= most, "h is beyond what the model can reach");
+  }
+
   void check_sizes(const ort::KernelContext* context) const {
     const auto in = [&](size_t index) { return ort::input(api_, context, index); };
+    check_ranks(context);
     const int64_t batch = in(5).shape[0], h_size = in(5).shape[1], c_size = in(7).shape[1];
     require(h_size > 0 && h_size % kPanel == 0 && c_size > 0 && c_size % kPanel == 0,
             "sizes must be multiples of 16");
@@ -195,6 +214,7 @@ class Kernel {
       require(in(d).shape[1] == 4 * c_size, "products must have four gates");
       require(in(2 + d).shape[0] == in(2).shape[0], "both directions must have the same rows");
       require(in(5 + d).shape[0] == batch && in(5 + d).shape[1] == h_size, "h differs in shape");
+      if (Recurrent::kScaled) check_range(in(5 + d));
       require(in(7 + d).shape[0] == batch && in(7 + d).shape[1] == c_size, "c differs in shape");
       require(in(9 + d).count == h_size * 4 * c_size, "the recurrent weight differs in size");
       require(in(11 + d).count == c_size * h_size, "the projection weight differs in size");
