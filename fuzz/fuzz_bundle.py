@@ -29,6 +29,7 @@ with atheris.instrument_imports(include=["elmo_runtime"]):
     )
     from elmo_runtime.config import ElmoConfig
     from elmo_runtime.errors import ArtefactError
+    from elmo_runtime.mixes import NamedMix
 
 CONFIG = ElmoConfig(
     projection_dim=2,
@@ -56,7 +57,8 @@ def fresh() -> None:
     shutil.rmtree(FOLDER)
     (FOLDER / "graphs").mkdir(parents=True)
     (FOLDER / GRAPH.file).write_bytes(b"not read")
-    write_manifest(FOLDER, Manifest(config=CONFIG, graphs=(GRAPH,), provenance={}))
+    mix = NamedMix(name="ner", weights=(0.0, 1.0), gamma=1.0)
+    write_manifest(FOLDER, Manifest(config=CONFIG, mixes=(mix,), graphs=(GRAPH,), provenance={}))
 
 
 def open_bundle(data: bytes) -> None:

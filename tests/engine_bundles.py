@@ -30,7 +30,9 @@ def write_graphs(checkpoint: Checkpoint, folder: Path, *, precision: str) -> Pat
         graph = describe_graph(model, part=part, form="padded", precision=precision)
         (folder / graph.file).write_bytes(model.SerializeToString(deterministic=True))
         graphs.append(graph)
-    manifest = Manifest(config=checkpoint.config, graphs=tuple(graphs), provenance={})
+    manifest = Manifest(
+        config=checkpoint.config, mixes=checkpoint.mixes, graphs=tuple(graphs), provenance={}
+    )
     write_manifest(folder, manifest)
     return folder
 

@@ -230,7 +230,7 @@ def _parse(content: Mapping[str, Any]) -> Manifest:
             parity=tuple(dict(row) for row in content["parity"]),
             notes=dict(content.get("notes") or {}),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise BundleVersionError(
             f"invalid manifest (schema {content['schema']}): missing or malformed field: {error}",
             hint="export the bundle again",
@@ -240,8 +240,8 @@ def _parse(content: Mapping[str, Any]) -> Manifest:
 def _parse_mix(content: Mapping[str, Any]) -> NamedMix:
     return NamedMix(
         name=_typed(content, "name", str),
-        weights=tuple(_typed(content, "weights", list)),
-        gamma=_typed(content, "gamma", float),
+        weights=tuple(_number(weight) for weight in _typed(content, "weights", list)),
+        gamma=_number(content["gamma"]),
         layer_norm=_typed(content, "layer_norm", bool),
     )
 
@@ -283,6 +283,12 @@ def _parse_tensor(content: Mapping[str, Any]) -> Tensor:
         tuple(axes),
         _typed(content, "meaning", str),
     )
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"number {value!r}")
+    return float(value)
 
 
 def _typed(content: Mapping[str, Any], key: str, kind: type[T]) -> T:

@@ -47,7 +47,11 @@ PROMISES = (
         "Another schema, opset, shape or dtype raises BundleVersionError with both versions and the"
         " fix",
     ),
-    Promise("B3", "Nothing outside the bundle directory is read or written"),
+    Promise(
+        "B3",
+        "Nothing is parsed but bytes with a listed digest, and no name leads out of the bundle"
+        " directory",
+    ),
     Promise(
         "B4", "Load cost is bounded by the size of the bundle; sizes are checked before reading"
     ),

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from elmo_export.checkpoint import MixLabel
 from elmo_runtime.backends import trt_library
 from elmo_runtime.backends.base import BackendOptions, BiLmInputs
 from elmo_runtime.backends.onnxruntime import open_cpu
@@ -102,6 +103,28 @@ def test_a_padded_batch_gives_the_vectors_of_the_graph(backend, onnx, lengths):
 def test_a_batch_beyond_the_plan_is_computed_in_parts(backend, onnx):
     batch = batch_of([6, 5, 4] * 7, zero_state=False)
     assert_same(backend.run_bilm(batch, OUTPUTS), onnx.run_bilm(batch, OUTPUTS))
+
+
+def test_an_engine_gets_the_layer_norm_of_each_mix(tiny_checkpoint, gpu, tmp_path):
+    """Mixes beyond the plan are computed in parts, and each part needs its own flags."""
+    mixes = {"layer_mix.weights": np.zeros((1, 3), "f4"), "layer_mix.gamma": np.ones(1, "f4")}
+    checkpoint = replace(
+        tiny_checkpoint,
+        tensors={**tiny_checkpoint.tensors, **mixes},
+        mix_labels=(MixLabel(name="ner", do_layer_norm=True),),
+    )
+    folder = write_graphs(checkpoint, tmp_path / "bundle", precision="fp32")
+    write_fake_engine(folder)
+    flags = np.arange(9, dtype=np.float32) % 2
+    batch = replace(batch_of([6, 5], mixes=9), layer_norm=flags)
+    engine = open_tensorrt(Bundle.open(folder), "auto", BackendOptions())
+    graph = open_cpu(Bundle.open(folder), "fp32", BackendOptions(threads=1))
+    found, expected = engine.run_bilm(batch, OUTPUTS), graph.run_bilm(batch, OUTPUTS)
+    engine.close()
+    assert_same(found, expected)
+    without = graph.run_bilm(replace(batch, layer_norm=0 * flags), OUTPUTS)
+    assert np.abs(expected["elmo"] - without["elmo"])[flags == 1].max() > 0.1
+    assert (expected["elmo"] == without["elmo"])[flags == 0].all()
 
 
 def test_more_mixes_than_the_plan_takes_are_computed_in_parts(backend, onnx):
