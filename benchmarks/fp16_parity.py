@@ -72,7 +72,7 @@ def models(options: argparse.Namespace) -> Iterator[tuple[str, Checkpoint]]:
     yield "models/novels, trained", Checkpoint.read(ROOT / "models" / "novels")
     yield "random, clips bind", clips_that_bind()
     for file in options.options:
-        config = ElmoConfig.from_options(json.loads(file.read_text("utf-8")))
+        config = ElmoConfig.from_options(json.loads(file.read_bytes()))
         size = f"{config.lstm_dim}/{config.projection_dim}"
         yield f"random, published size {size}", Elmo(config).to_checkpoint()
 

@@ -47,7 +47,7 @@ def main() -> None:
     arguments.add_argument("-o", "--output", type=Path, required=True)
     options = arguments.parse_args()
 
-    config = ElmoConfig.from_options(json.loads(options.options.read_text("utf-8")))
+    config = ElmoConfig.from_options(json.loads(options.options.read_bytes()))
     loads = loads_of_the_table(options.text)
     with tempfile.TemporaryDirectory() as scratch:
         bundle = export(config, Path(scratch) / "bundle", int8="cpu-int8" in options.systems)

@@ -43,7 +43,9 @@ def main(bundle: Path, text: Path, out: Path) -> None:
     found = pyarrow.dataset.dataset(out).to_table().to_pydict()
     began = time.monotonic()
     with Embedder.load(bundle, backend="onnxruntime-cpu", threads=1) as elmo:
-        expected = elmo.embed(found["text"], outputs=["default"])["default"]
+        expected = elmo.embed([line.split() for line in found["text"]], outputs=["default"])[
+            "default"
+        ]
     serial = time.monotonic() - began
     same = np.array_equal(np.array(found["default"], np.float32), expected)
     lines = text.read_text("utf-8").split("\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from elmo_deploy.training.shards import read_all_sentences
 from elmo_runtime.errors import InputError
+from elmo_runtime.text import find_sources
 
 Sentence = tuple[str, ...]  # tokens
 
@@ -43,15 +44,14 @@ class Load:
 
 
 def read_sentences(path: Path) -> list[Sentence]:
-    """One sentence a line, tokens split on spaces; a name ending in .gz is unpacked.
+    """The sentences of a text in any format that `embed` reads; empty ones are left out.
 
-    Raises InputError when the file holds no sentence.
+    Raises InputError when there is no sentence, TextError for a line that gives none.
     """
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8") as stream:
-        sentences = [tuple(line.split()) for line in stream if line.strip()]
+    sources = find_sources([str(path)])
+    sentences = [tuple(tokens) for tokens in read_all_sentences(sources)]
     if not sentences:
-        raise InputError(f"{path} holds no sentence", hint="give a text of one sentence a line")
+        raise InputError(f"{path} holds no sentence", hint="give a text, one sentence per line")
     return sentences
 
 

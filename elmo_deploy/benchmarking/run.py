@@ -17,6 +17,7 @@ from elmo_deploy.benchmarking.worker import Started, Worker
 from elmo_deploy.benchmarking.yardsticks import product_rate, read_rate
 from elmo_runtime.errors import BackendError, BackendUnavailableError
 from elmo_runtime.processors import usable_cpus
+from elmo_runtime.text.sources import printable
 
 MOST_PATIENCE = 5.0  # seconds that one sample may wait
 
@@ -92,7 +93,7 @@ def _entry(job: Job, started: Started) -> Entry:
     return Entry(
         name=job.name,
         system=job.system,
-        bundle=job.subject.bundle.name,
+        bundle=printable(job.subject.bundle.name),
         exact=SYSTEMS[job.system].exact,
         footprint=started.footprint,
     )

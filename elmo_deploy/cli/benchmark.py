@@ -76,6 +76,7 @@ def benchmark(
     from elmo_deploy.benchmarking.run import Settings
     from elmo_deploy.benchmarking.run import benchmark as run
     from elmo_deploy.cli.terminal import print_json
+    from elmo_runtime.text.sources import printable
 
     jobs = _jobs(bundles, system, checkpoint, threads)
     loads = _loads(text, batch or [1, 8, 32], length or [8, 25], ragged)
@@ -87,9 +88,9 @@ def benchmark(
             baseline=baseline,
             advance=advance,
             context={
-                "bundles": [str(bundle) for bundle in bundles],
-                "torch weights": str(checkpoint) if checkpoint else "random",
-                "text": str(text) if text else "random words and lengths",
+                "bundles": [printable(str(bundle)) for bundle in bundles],
+                "torch weights": printable(str(checkpoint)) if checkpoint else "random",
+                "text": printable(str(text)) if text else "random words and lengths",
                 "threads": threads,
             },
         )
@@ -112,13 +113,14 @@ def _jobs(
     from elmo_deploy.benchmarking.subject import Subject
     from elmo_deploy.benchmarking.systems import SYSTEMS
     from elmo_runtime.errors import InputError
+    from elmo_runtime.text.sources import printable
 
     unknown = sorted(set(systems or ()) - set(SYSTEMS))
     if unknown:
         raise InputError(f"no system is called {unknown[0]!r}", hint=f"use {', '.join(SYSTEMS)}")
     return [
         Job(
-            name if len(bundles) == 1 else f"{bundle.name}: {name}",
+            name if len(bundles) == 1 else f"{printable(bundle.name)}: {name}",
             name,
             Subject(bundle, checkpoint, threads),
         )

@@ -11,6 +11,7 @@ from elmo_runtime.errors import (
     DeviceMemoryError,
     ElmoDeployError,
     InputError,
+    VerificationError,
 )
 
 UNEXPECTED, INTERRUPTED = 1, 130
@@ -43,7 +44,9 @@ def report_failure(error: BaseException, *, command: str = "") -> int:
         _say("error", f"{type(error).__name__}: {error}")
         _say("hint", "this is unexpected; the same command with --debug shows the traceback")
         return UNEXPECTED
-    what, _, details = known.what.partition("\n")  # a failed verification brings its table
+    what, details = known.what, ""
+    if isinstance(known, VerificationError):  # it brings its table; a file name may hold \n too
+        what, _, details = known.what.partition("\n")
     _say("error", what)
     if known.hint:
         _say("hint", known.hint)

@@ -12,10 +12,13 @@ from typing import Any
 from elmo_runtime import Embedder
 from elmo_runtime.bulk.arrow import sentence_vectors, token_vectors
 from elmo_runtime.outputs import Output, token_shape
+from elmo_runtime.text.tokens import split_line
 
 
 class EmbedText:
     """Adds a column of vectors for each output to Arrow tables with a column of texts or tokens.
+
+    Texts are split at white space, as `elmo-deploy embed` splits the same column of a file.
 
     Leave CPUs to Ray: its reading tasks need at least one that no actor holds, or all wait.
     """
@@ -33,9 +36,11 @@ class EmbedText:
 
     def __call__(self, table: Any) -> Any:
         """A pyarrow Table or RecordBatch -> the same with the vectors, float32, beside."""
-        out = self._embedder.embed(table.column(self._text).to_pylist(), outputs=self._outputs)
+        column = table.column(self._text).to_pylist()
+        sentences = [split_line(cell) if isinstance(cell, str) else cell for cell in column]
+        out = self._embedder.embed(sentences, outputs=self._outputs)
         for name, vectors in out.items():
             width = token_shape(name, out.config, 0)[-1]
-            column = sentence_vectors if name == Output.DEFAULT else token_vectors
-            table = table.append_column(name, column(vectors, width=width, dtype=out.dtype))
+            as_column = sentence_vectors if name == Output.DEFAULT else token_vectors
+            table = table.append_column(name, as_column(vectors, width=width, dtype=out.dtype))
         return table

@@ -21,6 +21,7 @@ from elmo_deploy.training.vocabulary import Vocabulary
 from elmo_export.checkpoint import Checkpoint
 from elmo_runtime.errors import ConfigError, InputError
 from elmo_runtime.files import atomic_file
+from elmo_runtime.text.sources import printable
 
 CHECKPOINT, OPTIONS = "checkpoint", "options.json"
 MAY_CHANGE = ("n_epochs",)  # options that a resumed run may be given anew
@@ -40,6 +41,7 @@ class RunFolder:
         vocabulary: Vocabulary,
         n_processes: int = 1,
     ) -> None:
+        _refuse_undecodable(path)
         self.path = path
         self._n_processes = n_processes
         self._options = options.to_options()
@@ -121,6 +123,17 @@ def _start_of(count: int) -> str:
     if count == 1:
         return "elmo-deploy train alone, without torchrun"
     return f"torchrun --nproc-per-node {count} --no-python elmo-deploy train"
+
+
+def _refuse_undecodable(path: Path) -> None:
+    """Ask before the work: TensorBoard encodes the names of its files as UTF-8."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{printable(str(path))} is not UTF-8, and TensorBoard cannot write to it",
+            hint="name another directory",
+        ) from error
 
 
 def _digest(words: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from elmo_runtime.errors import InputError, TextError
 from elmo_runtime.text import BadRecord, Fields, Record, Source
 from elmo_runtime.text.readers import read_source
-from elmo_runtime.text.sources import files_of, source_at
+from elmo_runtime.text.sources import files_of, printable, source_at
 
 Shard = Source | Path  # a path is read in the format that its suffix names
 
@@ -57,7 +57,7 @@ def read_all_sentences(shards: Sequence[Shard]) -> Iterator[list[str]]:
 def identity_of(shard: Shard) -> list[Any]:
     """What a resumed run compares: name and size, and for formats with fields how it is read."""
     source = _source(shard)
-    identity = [source.path.name if source.path else source.name, source.size]
+    identity = [printable(source.path.name) if source.path else source.name, source.size]
     structured = source.format in ("jsonl", "parquet")
     return [*identity, source.format, source.fields.text] if structured else identity
 

@@ -11,6 +11,7 @@ from elmo_runtime.text.records import BadRecord, Record
 from elmo_runtime.text.sources import Fields
 
 ROWS_AT_ONCE = 1024
+OWN_TOKENS = "tokens"  # the column of the tokens in the Parquet parts that `embed` writes
 
 
 def import_pyarrow() -> tuple[Any, Any]:
@@ -33,35 +34,38 @@ def read(stream: BinaryIO, name: str, fields: Fields) -> Iterator[Record | BadRe
         )
     number = 0
     try:
-        for number, row in enumerate(_rows(stream, name, fields), start=1):
+        for number, (text, identity) in enumerate(_rows(stream, name, fields), start=1):
             where = f"{name}:{number}"
             try:
-                identity = row[fields.id].as_py() if fields.id else None
-                yield record(row[fields.text].as_py(), identity, where, fields)
+                yield record(text.as_py(), identity.as_py() if fields.id else None, where, fields)
             except ValueError as error:  # a string that is not UTF-8 among them
                 yield BadRecord(where, str(error))
     except OSError as error:  # also what pyarrow raises for a damaged page
         yield BadRecord(f"{name}:{number + 1}", f"cannot be read from here to its end: {error}")
 
 
-def _rows(stream: BinaryIO, name: str, fields: Fields) -> Iterator[dict[str, Any]]:
-    """Rows as Arrow scalars, so that a bad value affects one row only."""
+def _rows(stream: BinaryIO, name: str, fields: Fields) -> Iterator[tuple[Any, Any]]:
+    """Text and id (or None) of each row as Arrow scalars: a bad value affects one row only."""
     pyarrow, parquet = import_pyarrow()
-    wanted = [field for field in (fields.text, fields.id) if field is not None]
     try:
         file = parquet.ParquetFile(stream)
-        _refuse_other_columns(name, file.schema_arrow.names, wanted)
+        wanted = _columns(name, file.schema_arrow.names, fields)
         for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=wanted):
-            columns = [(field, batch.column(field)) for field in wanted]
+            columns = [batch.column(column) for column in wanted]
             for row in range(batch.num_rows):
-                yield {field: column[row] for field, column in columns}
+                values = [column[row] for column in columns]
+                yield values[0], values[1] if fields.id else None
     except pyarrow.ArrowException as error:
         raise OSError(f"damaged, or not a Parquet file: {error}") from error
 
 
-def _refuse_other_columns(source: str, names: Sequence[str], wanted: Sequence[str]) -> None:
-    for name in wanted:
-        if name not in names:
+def _columns(source: str, names: Sequence[str], fields: Fields) -> list[str]:
+    """The columns to read; a folder that `embed` wrote has its text in `tokens`."""
+    text = OWN_TOKENS if fields.text == Fields().text and fields.text not in names else fields.text
+    for name in (text, fields.id):
+        if name is not None and name not in names:
             raise InputError(
-                f"{source} has no column {name!r}", hint=f"its columns are {', '.join(names)}"
+                f"{source} has no column {(fields.text if name == OWN_TOKENS else name)!r}",
+                hint=f"its columns are {', '.join(names)}",
             )
+    return [text] if fields.id is None else [text, fields.id]
