@@ -1,4 +1,4 @@
-"""What the layers know: a linear probe of part-of-speech tags, and neighbours in context.
+"""What the layers know: a linear probe of part-of-speech tags, and neighbors in context.
 
     python benchmarks/quality.py BUNDLE --treebank UD_FOLDER -o benchmarks/results/quality.json
 
@@ -32,7 +32,7 @@ from elmo_runtime.config import ElmoConfig
 PARTS = ("train", "dev", "test")
 EPOCHS, BATCH, SEED = 8, 1024, 0
 
-# One word in two senses; the probe sentence's nearest neighbours should share its sense.
+# One word in two senses; the probe sentence's nearest neighbors should share its sense.
 AMBIGUOUS = {
     "left": {
         "departed": [
@@ -115,7 +115,7 @@ def main() -> None:
             "test tokens": sum(len(tags) for _, tags in treebank["test"]),
             "most frequent tag of the word": most_frequent_tag(treebank),
             "trained": probe_all(trained, treebank, tagset),
-            "neighbours": {word: neighbours(trained, word, AMBIGUOUS[word]) for word in AMBIGUOUS},
+            "neighbors": {word: neighbors(trained, word, AMBIGUOUS[word]) for word in AMBIGUOUS},
         }
         config = trained.config
     for precision in arguments.precision:
@@ -126,8 +126,8 @@ def main() -> None:
         random_embedder(config, Path(folder)) as untrained,
     ):
         result["random weights"] = probe_all(untrained, treebank, tagset)
-        result["neighbours of random weights"] = {
-            word: neighbours(untrained, word, AMBIGUOUS[word]) for word in AMBIGUOUS
+        result["neighbors of random weights"] = {
+            word: neighbors(untrained, word, AMBIGUOUS[word]) for word in AMBIGUOUS
         }
     arguments.output.write_text(json.dumps(result, indent=1) + "\n")
     plot(result, arguments.output.with_suffix(".png"))
@@ -161,7 +161,7 @@ def most_frequent_tag(treebank: dict[str, list[tuple[list[str], list[str]]]]) ->
 
 
 def random_embedder(config: ElmoConfig, folder: Path) -> Embedder:
-    """The same architecture with the paper's initialisation and no training."""
+    """The same architecture with the paper's initialization and no training."""
     checkpoint = Elmo(config).to_checkpoint()
     export_bundle(checkpoint, folder / "random", reference=reference(checkpoint))
     return Embedder.load(folder / "random")
@@ -198,7 +198,7 @@ def embed(
 
 
 class Probe(nn.Module):
-    """Standardise each layer by the train split, mix by softmax weights, one linear layer."""
+    """Standardize each layer by the train split, mix by softmax weights, one linear layer."""
 
     def __init__(self, train: Split, n_tags: int) -> None:
         super().__init__()
@@ -237,17 +237,17 @@ def accuracy(model: Probe, split: Split) -> float:
     return 100 * (model(split.vectors).argmax(-1) == split.tags).float().mean().item()
 
 
-def neighbours(embedder: Embedder, word: str, senses: dict[str, list[str]]) -> dict[str, float]:
+def neighbors(embedder: Embedder, word: str, senses: dict[str, list[str]]) -> dict[str, float]:
     """Share in percent of occurrences whose nearest other occurrence (cosine) has their sense."""
-    labelled = [(s.split(), sense) for sense, sentences in senses.items() for s in sentences]
-    layers = embedder.embed([words for words, _ in labelled], outputs=["layers"])["layers"]
+    labeled = [(s.split(), sense) for sense, sentences in senses.items() for s in sentences]
+    layers = embedder.embed([words for words, _ in labeled], outputs=["layers"])["layers"]
     shares = {}
     for layer in range(len(layers[0])):
-        x = np.stack([v[layer][w.index(word)] for v, (w, _) in zip(layers, labelled, strict=True)])
+        x = np.stack([v[layer][w.index(word)] for v, (w, _) in zip(layers, labeled, strict=True)])
         x = x / np.linalg.norm(x, axis=1, keepdims=True)
         similarity = x @ x.T - 2 * np.eye(len(x))
         nearest = similarity.argmax(1)
-        agree = [labelled[i][1] == labelled[j][1] for i, j in enumerate(nearest)]
+        agree = [labeled[i][1] == labeled[j][1] for i, j in enumerate(nearest)]
         shares[f"layer {layer}"] = round(100 * float(np.mean(agree)), 1)
     return shares
 
@@ -263,12 +263,12 @@ def plot(result: dict[str, object], path: Path) -> None:
     assert isinstance(trained, dict) and isinstance(untrained, dict)
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     x = np.arange(len(trained))
-    for offset, (label, values, colour) in zip(
+    for offset, (label, values, color) in zip(
         (-0.2, 0.2),
         (("trained", trained, "#2a6f97"), ("random weights", untrained, "#c9c9c9")),
         strict=True,
     ):
-        bars = axes.bar(x + offset, values.values(), 0.4, label=label, color=colour)
+        bars = axes.bar(x + offset, values.values(), 0.4, label=label, color=color)
         axes.bar_label(bars, fmt="%.1f", fontsize=8)
     baseline = result["most frequent tag of the word"]
     assert isinstance(baseline, float)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from picture import draw
 from python_docs import write_corpus
-from senses import Example, Vectors, nearest_neighbours, read_examples, vectors_of_words
+from senses import Example, Vectors, nearest_neighbors, read_examples, vectors_of_words
 
 HERE = Path(__file__).parent
 OUT = Path("out/demo")
@@ -41,8 +41,8 @@ def main() -> None:
 
     title("Which sentences use a word alike?")
     vectors = vectors_of_words(examples, embedded)
-    table = neighbour_table(examples, vectors)
-    (OUT / "neighbours.txt").write_text(table, "utf-8")
+    table = neighbor_table(examples, vectors)
+    (OUT / "neighbors.txt").write_text(table, "utf-8")
     print(table)
     draw(
         examples,
@@ -50,10 +50,10 @@ def main() -> None:
         OUT / "senses.png",
         title="One word, one spelling, many vectors",
         subtitle="Each dot is the word in one sentence, placed by its ELMo vector alone; the"
-        f" colour is the sense a person gave it. Model: {origin}.",
+        f" color is the sense a person gave it. Model: {origin}.",
     )
     title(f"Done in {time.monotonic() - began:.0f} seconds. What came out:")
-    for path in (OUT / "senses.png", OUT / "neighbours.txt", embedded, bundle):
+    for path in (OUT / "senses.png", OUT / "neighbors.txt", embedded, bundle):
         print(f"  {path}")
 
 
@@ -80,9 +80,9 @@ def train_a_small_one() -> Path:
     return checkpoint
 
 
-def neighbour_table(examples: Sequence[Example], vectors: Vectors) -> str:
+def neighbor_table(examples: Sequence[Example], vectors: Vectors) -> str:
     """Two lines a sentence: itself and the one in which its word is most alike."""
-    nearest = nearest_neighbours(list(examples), vectors)
+    nearest = nearest_neighbors(list(examples), vectors)
     lines = []
     for example, (index, cosine) in zip(examples, nearest, strict=True):
         other = examples[index]
@@ -90,7 +90,7 @@ def neighbour_table(examples: Sequence[Example], vectors: Vectors) -> str:
         lines.append(f"{mark} {example.word} ({example.sense:8}) {' '.join(example.tokens)}")
         lines.append(f"      {cosine:5.2f} ({other.sense:8}) {' '.join(other.tokens)}")
     right = sum(examples[i].sense == e.sense for e, (i, _) in zip(examples, nearest, strict=True))
-    return "\n".join([*lines, f"{right} of {len(examples)} nearest neighbours have the same sense"])
+    return "\n".join([*lines, f"{right} of {len(examples)} nearest neighbors have the same sense"])
 
 
 def title(text: str) -> None:

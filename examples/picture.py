@@ -1,4 +1,4 @@
-"""A panel a word: every sentence is a dot, coloured by the sense that a person gave it."""
+"""A panel a word: every sentence is a dot, colored by the sense that a person gave it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from senses import Example, Vectors, on_a_plane
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-COLOURS = ("#1f6f8b", "#d9722e", "#7a5195")  # colour-blind readers tell them apart too
-INK, GREY, PAPER, FRAME = "#2b2b2b", "#6b6b6b", "#fbfaf7", "#dcd8cf"
+COLORS = ("#1f6f8b", "#d9722e", "#7a5195")  # color-blind readers can distinguish them
+INK, GRAY, PAPER, FRAME = "#2b2b2b", "#6b6b6b", "#fbfaf7", "#dcd8cf"
 HALF_WIDTH, HALF_HEIGHT = 3.7, 1.3  # of a panel, where the dots fill -1..1
 COLUMN, LINE = 1.22, 0.2  # where the labels begin, and the least distance between two of them
 COLUMNS = 2
@@ -34,7 +34,7 @@ def draw(
         _draw_word(panel, [examples[index] for index in own], on_a_plane(vectors[own]))
     figure.tight_layout(rect=(0.01, 0.01, 0.99, 0.92), h_pad=2.4, w_pad=2)
     figure.text(0.02, 0.982, title, va="top", fontsize=25, fontweight="bold", color=INK)
-    figure.text(0.02, 0.947, subtitle, va="top", fontsize=13, color=GREY, linespacing=1.5)
+    figure.text(0.02, 0.947, subtitle, va="top", fontsize=13, color=GRAY, linespacing=1.5)
     figure.savefig(target, dpi=100)
     plt.close(figure)
 
@@ -43,16 +43,16 @@ def _draw_word(panel: Axes, examples: list[Example], plane: Vectors) -> None:
     points = plane - (plane.max(axis=0) + plane.min(axis=0)) / 2
     points = points / np.abs(points).max(axis=0)
     senses = list(dict.fromkeys(example.sense for example in examples))
-    colours = [COLOURS[senses.index(example.sense)] for example in examples]
+    colors = [COLORS[senses.index(example.sense)] for example in examples]
     panel.set(xlim=(-HALF_WIDTH, HALF_WIDTH), ylim=(-HALF_HEIGHT, HALF_HEIGHT))
     panel.set(xticks=[], yticks=[], facecolor="white")
     for spine in panel.spines.values():
         spine.set_color(FRAME)
     places = _label_places(points)
-    for example, point, (x, y), colour in zip(examples, points, places, colours, strict=True):
-        panel.plot([point[0], x], [point[1], y], color=colour, alpha=0.4, linewidth=0.8)
+    for example, point, (x, y), color in zip(examples, points, places, colors, strict=True):
+        panel.plot([point[0], x], [point[1], y], color=color, alpha=0.4, linewidth=0.8)
         _write_label(panel, example, x, y)
-    panel.scatter(*points.T, s=95, c=colours, edgecolors="white", linewidths=1.2, zorder=3)
+    panel.scatter(*points.T, s=95, c=colors, edgecolors="white", linewidths=1.2, zorder=3)
     _write_title(panel, examples[0].word, senses)
 
 
@@ -89,8 +89,8 @@ def _write_label(panel: Axes, example: Example, x: float, y: float) -> None:
 
 def _write_title(panel: Axes, word: str, senses: list[str]) -> None:
     panel.set_title(word, loc="left", fontsize=17, fontweight="bold", color=INK, pad=9)
-    dots = [panel.scatter([], [], s=70, c=colour) for colour in COLOURS[: len(senses)]]
+    dots = [panel.scatter([], [], s=70, c=color) for color in COLORS[: len(senses)]]
     panel.legend(
         dots, senses, ncols=len(senses), loc="lower right", bbox_to_anchor=(1.01, 0.99),
-        frameon=False, fontsize=12.5, handletextpad=0.1, columnspacing=1.2, labelcolor=COLOURS,
+        frameon=False, fontsize=12.5, handletextpad=0.1, columnspacing=1.2, labelcolor=COLORS,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""One word in many sentences: where it stands, its nearest neighbour, its place on a plane."""
+"""One word in many sentences: where it stands, its nearest neighbor, its place on a plane."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def vectors_of_words(examples: list[Example], embedded: Path) -> Vectors:
     return np.asarray(arrays["vectors"][arrays["offsets"][:-1] + positions], np.float32)
 
 
-def nearest_neighbours(examples: list[Example], vectors: Vectors) -> list[tuple[int, float]]:
+def nearest_neighbors(examples: list[Example], vectors: Vectors) -> list[tuple[int, float]]:
     """For each example the other sentence in which its word is most alike, and the cosine.
 
     What all sentences of a word have in common, its spelling above all, is taken away first.
@@ -58,9 +58,9 @@ def nearest_neighbours(examples: list[Example], vectors: Vectors) -> list[tuple[
     nearest: list[tuple[int, float]] = []
     for index, example in enumerate(examples):
         rows = [i for i, other in enumerate(examples) if other.word == example.word]
-        centred = vectors[rows] - vectors[rows].mean(axis=0)
-        centred /= np.linalg.norm(centred, axis=1, keepdims=True)
-        cosines = centred @ centred[rows.index(index)]
+        centered = vectors[rows] - vectors[rows].mean(axis=0)
+        centered /= np.linalg.norm(centered, axis=1, keepdims=True)
+        cosines = centered @ centered[rows.index(index)]
         cosines[rows.index(index)] = -1
         best = int(cosines.argmax())
         nearest.append((rows[best], float(cosines[best])))
@@ -69,7 +69,7 @@ def nearest_neighbours(examples: list[Example], vectors: Vectors) -> list[tuple[
 
 def on_a_plane(vectors: Vectors) -> Vectors:
     """(n, dim) -> (n, 2): the two directions in which the vectors differ most (PCA)."""
-    centred = vectors - vectors.mean(axis=0)
-    left, lengths, _ = np.linalg.svd(centred, full_matrices=False)
+    centered = vectors - vectors.mean(axis=0)
+    left, lengths, _ = np.linalg.svd(centered, full_matrices=False)
     plane = left[:, :2] * lengths[:2]
     return np.asarray(plane * np.sign(plane[0]), np.float32)  # the first example is up and right

@@ -1,7 +1,7 @@
 """A GPU, its driver and TensorRT as far as the backend uses them, made of host memory.
 
 Faithful where it matters: device memory is separate and starts as NaN, a stream does nothing
-before it is synchronised, memory that was given back may not be touched, recorded work keeps the
+before it is synchronized, memory that was given back may not be touched, recorded work keeps the
 addresses that it was recorded with, and an engine computes what its ONNX graph computes.
 """
 

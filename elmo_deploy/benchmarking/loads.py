@@ -60,8 +60,8 @@ def drawn_sentences(count: int, generator: np.random.Generator) -> list[Sentence
     vocabulary = _vocabulary(generator)
     ranks = np.arange(1, N_TYPES + 1, dtype=np.float64)
     cumulative = np.cumsum(ranks**-ZIPF_EXPONENT)
-    centre = np.log(MEAN_LENGTH) - LENGTH_SIGMA**2 / 2  # so that the mean, not the median, is 20
-    lengths = generator.lognormal(centre, LENGTH_SIGMA, count).round().clip(1, MAX_LENGTH)
+    center = np.log(MEAN_LENGTH) - LENGTH_SIGMA**2 / 2  # so that the mean, not the median, is 20
+    lengths = generator.lognormal(center, LENGTH_SIGMA, count).round().clip(1, MAX_LENGTH)
     return [
         tuple(
             vocabulary[rank]

@@ -14,7 +14,7 @@ from elmo_deploy.benchmarking.results import Report, Row
 from elmo_deploy.benchmarking.systems import STAGES
 
 WIDTH, HEIGHT = 5.2, 3.6  # inches of one panel
-STAGE_COLOURS = dict(zip(STAGES, ("#8da0cb", "#66c2a5", "#fc8d62", "#bdbdbd"), strict=True))
+STAGE_COLORS = dict(zip(STAGES, ("#8da0cb", "#66c2a5", "#fc8d62", "#bdbdbd"), strict=True))
 
 
 def draw_all(report: Report) -> dict[str, bytes]:
@@ -71,7 +71,7 @@ def shares(report: Report) -> bytes:
         for stage in STAGES:
             share = np.array([_share(row.stages, stage) for row in rows])
             names = [row.entry for row in rows]
-            panel.barh(names, share, left=left, label=stage, color=STAGE_COLOURS[stage])
+            panel.barh(names, share, left=left, label=stage, color=STAGE_COLORS[stage])
             left += share
         panel.set(title=load, xlabel="share of the time of a call", xlim=(0, 1))
         panel.invert_yaxis()

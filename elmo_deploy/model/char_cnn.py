@@ -76,7 +76,7 @@ class CharCnn(nn.Module):
         return vectors
 
     def reset_parameters(self, generator: torch.Generator) -> None:
-        """The paper's initialisation."""
+        """The paper's initialization."""
         nn.init.uniform_(self.embedding, -1.0, 1.0, generator)
         for part in self.modules():
             if isinstance(part, nn.Conv1d):

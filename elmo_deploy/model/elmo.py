@@ -93,7 +93,7 @@ class Elmo(nn.Module):
         )
 
     def reset_parameters(self, generator: torch.Generator) -> None:
-        """The paper's initialisation, the same for the same generator state."""
+        """The paper's initialization, the same for the same generator state."""
         for part in self.modules():
             if isinstance(part, CharCnn | ProjectedLstm):
                 part.reset_parameters(generator)

@@ -70,7 +70,7 @@ class LanguageModel(nn.Module):
         return self.bilm.zero_state(self.softmax.weight.new_zeros(n_rows))
 
     def reset_parameters(self, generator: torch.Generator) -> None:
-        """The paper's initialisation, the same for the same generator state."""
+        """The paper's initialization, the same for the same generator state."""
         for part in self.modules():
             if isinstance(part, CharCnn | ProjectedLstm | Softmax):
                 part.reset_parameters(generator)

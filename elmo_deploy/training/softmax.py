@@ -70,7 +70,7 @@ class Softmax(nn.Module):
         return F.cross_entropy(logits, targets, reduction="none")
 
     def reset_parameters(self, generator: torch.Generator) -> None:
-        """The paper's initialisation."""
+        """The paper's initialization."""
         nn.init.normal_(self.weight, 0.0, 1 / math.sqrt(self.weight.shape[1]), generator)
         nn.init.zeros_(self.bias)
 

@@ -139,7 +139,7 @@ def deviation(actual: Array, expected: Array) -> Deviation:
 
 
 def as_text(rows: Sequence[ParityRow]) -> str:
-    """The table for people, without colours."""
+    """The table for people, without colors."""
     lines = [
         f"{'precision':9} {'graph':7} {'output':21} {'max abs':>9} {'min cosine':>11}  worst case"
     ]

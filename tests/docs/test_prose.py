@@ -9,7 +9,7 @@ import pytest
 from prose import REPOSITORY, findings, pattern, phrases, prose, prose_files, rate
 
 # Uses of replaced phrases per 10,000 words. It falls as the text is rewritten, and never rises.
-LIMIT = 75.0
+LIMIT = 70.0
 # Every file below these paths is free of the phrases. Add a path when its text is rewritten.
 CLEAN = (".github/", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "RELEASE.md", "SECURITY.md", "docs/")
 

@@ -43,7 +43,7 @@ class DeviceWords:
     def place(self, vectors: FloatArray, ids: Ids, stream: object) -> Rows:
         """Queue the copies that put the vectors (words, P) into the table; their rows.
 
-        The staging memory is in use until the stream is synchronised.
+        The staging memory is in use until the stream is synchronized.
         """
         if self._table.reserve(self.n_rows * self._row_bytes):
             # Padding points to row 0, and what was in the memory before might not be a number.

@@ -1,4 +1,4 @@
-"""An engine of the bundle that may be opened and runs here, and its plans, deserialised."""
+"""An engine of the bundle that may be opened and runs here, and its plans, deserialized."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class OpenPlan:
 
 @dataclass(frozen=True)
 class OpenEngine:
-    """Every plan of an engine. `runtime` must outlive what was deserialised with it."""
+    """Every plan of an engine. `runtime` must outlive what was deserialized with it."""
 
     record: Engine
     library: Library

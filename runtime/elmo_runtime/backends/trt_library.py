@@ -182,7 +182,7 @@ def first_error(messages: Sequence[Message]) -> str:
 
 
 def opening_error(name: str, messages: Sequence[Message]) -> ElmoDeployError:
-    """Why a plan could not be opened: deserialising gives None and says the reason in the log."""
+    """Why a plan could not be opened: deserializing gives None and says the reason in the log."""
     said = " ".join(message.text for message in messages)
     reason = first_error(messages)
     rebuild = "build the engine anew"
