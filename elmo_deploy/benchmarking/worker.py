@@ -5,11 +5,15 @@ The parent asks one worker at a time; the others wait without using a core.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import os
+import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from elmo_deploy.benchmarking.footprint import (
@@ -42,11 +46,11 @@ class Worker:
         # spawn: a fork would inherit the parent's threads, and CUDA does not survive one.
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(
-            target=serve, args=(theirs, system, subject, tuple(loads)), daemon=True
-        )
-        self._process.start()
-        theirs.close()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - until close()
+        with contextlib.closing(theirs), _redirected_stderr(self._stderr.fileno()) as stderr:
+            arguments = (theirs, stderr, system, subject, tuple(loads))
+            self._process = context.Process(target=serve, args=arguments, daemon=True)
+            self._process.start()
 
     def start(self) -> Started:
         """Load the system, and run every load once, which is also the warm-up."""
@@ -70,23 +74,56 @@ class Worker:
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+        self._stderr.close()
 
     def _ask(self, verb: str, *arguments: Any) -> Any:
         try:
             self._connection.send((verb, arguments))
+            # The process is watched too: its end of the pipe may stay open in another process.
+            wait([self._connection, self._process.sentinel])
+            if not self._connection.poll():
+                raise EOFError
             succeeded, answer = self._connection.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
             self._process.join(SECONDS_TO_END)
-            raise BackendError(
-                f"the process died with exit code {self._process.exitcode}"
-            ) from error
+            raise BackendError(self._cause_of_death()) from error
         if not succeeded:
             raise BackendError(answer)
         return answer
 
+    def _cause_of_death(self) -> str:
+        """How it ended, and the last line of the traceback if it could not even start."""
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
+        reason = f": {lines[-1].strip()}" if lines else ""
+        return f"the process died with exit code {self._process.exitcode}{reason}"
 
-def serve(connection: Connection, system: str, subject: Subject, loads: tuple[Load, ...]) -> None:
+
+@contextlib.contextmanager
+def _redirected_stderr(target: int) -> Iterator[Connection]:
+    """Let a process that starts now write its errors to `target`; yields the stderr of before.
+
+    An error while the child imports and unpickles is printed before any of our code runs there.
+    """
+    sys.stderr.flush()
+    with Connection(os.dup(2), readable=False) as before:
+        os.dup2(target, 2)
+        try:
+            yield before
+        finally:
+            os.dup2(before.fileno(), 2)
+
+
+def serve(
+    connection: Connection,
+    stderr: Connection,
+    system: str,
+    subject: Subject,
+    loads: tuple[Load, ...],
+) -> None:
     """The child's side: answer until the parent hangs up."""
+    with stderr:  # from now on errors are answers, and messages are the user's
+        os.dup2(stderr.fileno(), 2)
     station = Station(system, subject, loads)
     while True:
         try:

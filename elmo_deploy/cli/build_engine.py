@@ -20,10 +20,21 @@ class Flavour(enum.StrEnum):
     TENSORRT_RTX = "tensorrt-rtx"
 
 
+class Precision(enum.StrEnum):
+    """The precisions that engines can have."""
+
+    AUTO = "auto"
+    FP16 = "fp16"
+    FP32 = "fp32"
+
+
 def build_engine(
     bundle: Annotated[Path, typer.Argument(help="The bundle directory.")],
     flavour: Annotated[Flavour, typer.Option(help="The compiler to use.")] = Flavour.AUTO,
-    precision: Annotated[str, typer.Option(help="Precision of the graphs to compile.")] = "fp16",
+    precision: Annotated[
+        Precision,
+        typer.Option(help="Precision to compile; auto is fp16 if the bundle holds it, else fp32."),
+    ] = Precision.AUTO,
     batch: Annotated[
         list[str] | None,
         typer.Option(
@@ -68,7 +79,7 @@ def build_engine(
         report = build(
             bundle,
             flavour=flavour.value,
-            precision=precision,
+            precision=precision.value,
             batch=[parse_range(text) for text in batch or []],
             length=[parse_range(text) for text in length or []],
             compute_capability=compute_capability,
@@ -94,6 +105,8 @@ def _print(report: EngineReport) -> None:
     done = "built" if report.built else "nothing to do, it was built before:"
     console.print(f"{done} {report.folder}")
     console.print(f"digest {report.digest}")
+    if report.engine.precision == "fp32":
+        console.print("fp32: for a faster engine, export with --precision fp32 --precision fp16")
     console.print(
         "note: the engine was built but not executed; run `elmo-deploy verify` on the target GPU"
     )

@@ -22,6 +22,7 @@ from elmo_runtime.files import atomic_directory, sha256_of
 from elmo_runtime.trust import is_trusted, record_built_here
 
 Progress = Callable[[str, float], None]  # what is being done, and the share 0..1 that is done
+PRECISIONS = ("fp16", "fp32")  # of engines, the preferred one first
 STATES = ("final_h", "final_c")  # the outputs that stay float32 whatever the caller wants
 
 
@@ -40,7 +41,7 @@ def build_engine(
     bundle: Path,
     *,
     flavour: str = "auto",
-    precision: str = "fp16",
+    precision: str = "auto",
     batch: Sequence[Range] = (),
     length: Sequence[Range] = (),
     compute_capability: str | None = None,
@@ -52,10 +53,15 @@ def build_engine(
     """Compile the padded graphs of a bundle and add the engine to it; it appears whole or not.
 
     Ranges are (smallest, typical, largest); lengths count both sentence marks; without any, the
-    default buckets are built. An engine of the same key that this user built here is kept as it
-    is. Raises EngineError, InputError, BundleError or BackendUnavailableError.
+    default buckets are built. precision "auto" is fp16 where the bundle holds such graphs, else
+    fp32. An engine of the same key that this user built here is kept as it is.
+    Raises EngineError, InputError, BundleError or BackendUnavailableError.
     """
+    profiles = chosen_profiles(batch, length)
+    _check_precision(precision)
     opened = Bundle.open(Path(bundle))
+    if precision == "auto":
+        precision = next((name for name in PRECISIONS if name in opened.precisions), PRECISIONS[0])
     library = choose_library(flavour, compute_capability)
     options = BuildOptions(
         compute_capability=choose_gpu(library, compute_capability),
@@ -63,7 +69,7 @@ def build_engine(
         opt_level=opt_level,
         timing_cache=timing_cache,
     )
-    orders = _orders(opened, precision, chosen_profiles(batch, length))
+    orders = _orders(opened, precision, profiles)
     wanted = _describe(opened, library, options, precision, orders)
     folder = opened.path / ENGINES / wanted.name
     if (digest := _digest_if_whole(folder, wanted)) is not None:
@@ -113,6 +119,14 @@ def _orders(bundle: Bundle, precision: str, profiles: Sequence[Sizes]) -> list[_
     n_layers = bundle.config.n_layers
     orders = [_Order(bilm, sizes, n_layers) for sizes in profiles]
     return [_Order(encoder, encoder_sizes(bundle.config), n_layers), *orders]
+
+
+def _check_precision(precision: str) -> None:
+    if precision not in ("auto", *PRECISIONS):
+        raise InputError(
+            f"engines cannot be built in precision {precision!r}",
+            hint=f"use auto, {' or '.join(PRECISIONS)}; int8 graphs are for the CPU",
+        )
 
 
 def _graph(bundle: Bundle, part: str, precision: str) -> Graph:

@@ -97,15 +97,17 @@ class Fp16(Fp32):
         self.kept = kept
 
     def strongest(self, graph: GraphBuilder, x: Value, weight: Weight, bias: Weight) -> Value:
-        """The bias is added in FP32 after the maximum, which it does not move."""
-        kernel = list(weight.array.shape[2:])
-        if weight.name not in self.kept:
-            x, w = narrowed(graph, x), graph.initializer(weight.name, _half(weight.array))
-            y = graph.op("GlobalMaxPool", graph.op("Conv", x, w, kernel_shape=kernel))
-            y = widened(graph, y)
-        else:
+        """FP16 weights, FP32 products. The bias is added after the maximum, which it does not move.
+
+        cuDNN has no FP16 plan for filters this narrow: ONNX Runtime 1.31 printed an error to stderr
+        for every new shape, and fell back.
+        """
+        if weight.name in self.kept:
             w = graph.initializer(weight.name, weight.array)
-            y = graph.op("GlobalMaxPool", graph.op("Conv", x, w, kernel_shape=kernel))
+        else:
+            w = graph.cast(graph.initializer(weight.name, _half(weight.array)), np.float32)
+        kernel = list(weight.array.shape[2:])
+        y = graph.op("GlobalMaxPool", graph.op("Conv", x, w, kernel_shape=kernel))
         return graph.op("Add", y, graph.initializer(bias.name, bias.array.reshape(-1, 1, 1)))
 
     def product(

@@ -43,6 +43,7 @@ def chosen_profiles(
 
     One batch range serves every length, else there must be one a length. Raises InputError.
     """
+    _refuse_disorder("length", lengths, smallest=SHORTEST)  # first: batches follow from lengths
     if not lengths:
         lengths = [sizes["marked_length"] for sizes in default_profiles()] if batches else []
     if not lengths:
@@ -57,7 +58,6 @@ def chosen_profiles(
             hint="give --batch once, or once a --length",
         )
     _refuse_disorder("batch", batches, smallest=1)
-    _refuse_disorder("length", lengths, smallest=SHORTEST)
     for (_, _, sentences), (_, _, places) in zip(batches, lengths, strict=True):
         if sentences * places > WORDS[2] // 2:  # each place may hold another word
             raise InputError(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,8 @@ import pytest
 from elmo_deploy.benchmarking.loads import grid_load
 from elmo_deploy.benchmarking.run import Job, Settings, benchmark, turns
 from elmo_deploy.benchmarking.subject import Subject
-from elmo_runtime.errors import BackendUnavailableError
+from elmo_deploy.benchmarking.worker import Worker
+from elmo_runtime.errors import BackendError, BackendUnavailableError
 
 LOAD = grid_load(1, 2, [("a", "b")])
 
@@ -66,3 +70,48 @@ def test_a_baseline_that_is_not_measured_is_an_error(tiny_bundle: Path):
             settings=Settings(rounds=1, minimum=0, patience=0),
             baseline="torch-lstm",
         )
+
+
+BENCHMARK_WITHOUT_GUARD = """
+import sys
+from pathlib import Path
+from elmo_deploy.benchmarking.loads import grid_load
+from elmo_deploy.benchmarking.run import Job, Settings, benchmark
+from elmo_deploy.benchmarking.subject import Subject
+from elmo_runtime.errors import BackendUnavailableError
+try:
+    benchmark(
+        [Job("cpu-packed", "cpu-packed", Subject(Path(sys.argv[1])))],
+        [grid_load(1, 2, [("a", "b")])],
+        settings=Settings(rounds=1, minimum=0, patience=0),
+    )
+except BackendUnavailableError as error:
+    print(error)
+"""
+
+
+def test_a_worker_that_dies_at_its_start_ends_the_run_with_its_error(tmp_path, tiny_bundle):
+    """The parent waited without end for a worker that could not import the main program."""
+    program = tmp_path / "program.py"
+    program.write_text(BENCHMARK_WITHOUT_GUARD.replace("import sys", "import sys, only_here", 1))
+    (tmp_path / "only_here.py").touch()
+    remove = "import pathlib; pathlib.Path(__file__).unlink()"  # so that the child lacks it
+    (tmp_path / "only_here.py").write_text(remove)
+    done = subprocess.run(
+        [sys.executable, "-B", str(program), str(tiny_bundle)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
+    )
+    assert "the process died with exit code 1: ModuleNotFoundError" in done.stdout
+
+
+def test_a_worker_that_is_killed_ends_the_run(tiny_bundle):
+    worker = Worker("cpu-packed", Subject(tiny_bundle), [LOAD])
+    try:
+        worker._process.kill()
+        with pytest.raises(BackendError, match="died with exit code -9"):
+            worker.start()
+    finally:
+        worker.close()

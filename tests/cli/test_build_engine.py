@@ -37,7 +37,7 @@ def test_an_engine_is_built_once_and_found_afterwards(run, own_bundle):
     ]
     second = run(*words)
     assert second.code == 0 and "nothing to do" in second.stdout
-    assert report["digest"] in second.stdout and "not run" in second.stdout
+    assert report["digest"] in second.stdout and "not executed" in second.stdout
 
 
 def test_without_a_library_one_line_tells_what_to_install(run, own_bundle, no_library):
@@ -56,7 +56,27 @@ def test_the_library_asked_for_is_the_one_named(run, own_bundle, no_library, fla
     assert answer.stderr.splitlines()[1] == f'hint: pip install "elmo-deploy[{flavour}]"'
 
 
-@pytest.mark.parametrize("words", [["--length", "8:16"], ["--length", "x"], ["--flavour", "cuda"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--length", "8:16"],
+        ["--length", "x"],
+        ["--flavour", "cuda"],
+        ["--length", "0"],  # ended with ZeroDivisionError
+        ["--batch", "0"],
+        ["--precision", "int8"],  # asked for an export in int8, which no engine can be built from
+        ["--precision", "fp8"],
+    ],
+)
 def test_a_wish_without_meaning_is_a_usage_error(run, own_bundle, words):
     answer = run("build-engine", own_bundle, *words)
     assert answer.code == 2 and words[1] in answer.stderr
+
+
+def test_a_bundle_as_export_writes_it_can_be_compiled(run, own_bundle):
+    """`export` writes fp32 and `build-engine` wanted fp16, so the two without options failed."""
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed: no real engines")
+    words = ["--compute-capability", "8.6", "--length", "16", "--batch", "1:2:4"]
+    answer = run("build-engine", own_bundle, *words)
+    assert answer.code == 0, answer.stderr
+    assert "--precision fp16" in answer.stdout
