@@ -31,11 +31,11 @@ from elmo_deploy.training import TrainingOptions, Vocabulary, evaluate, train
 from elmo_deploy.training.both_directions import run_both
 from elmo_deploy.training.corpus import TrainingStreams
 from elmo_deploy.training.distributed import Processes
-from elmo_deploy.training.journal import read_metrics
 from elmo_deploy.training.language_model import LanguageModel
 from elmo_deploy.training.learner import Learner
 from elmo_deploy.training.lexicon import Batch, Lexicon
 from elmo_deploy.training.loop import make_model
+from elmo_deploy.training.metrics import read_metrics
 from elmo_deploy.training.optimizer import clip_to_global_norm
 from elmo_deploy.training.shards import find_shards
 from elmo_deploy.training.softmax import (

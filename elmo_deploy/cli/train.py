@@ -69,6 +69,13 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     save_every: Annotated[int, typer.Option(min=1, help="Save the state every N steps.")] = 1000,
     log_every: Annotated[int, typer.Option(min=1, help="Log the loss every N steps.")] = 100,
+    heldout: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Held-out text, as --train: its perplexity is measured at every save, and"
+            " OUT/best keeps the best checkpoint.",
+        ),
+    ] = None,
     format: Annotated[str, typer.Option(help=FORMAT)] = "auto",
     text_field: Annotated[str, typer.Option(help=TEXT_FIELD)] = "text",
     max_unknown: Annotated[
@@ -102,11 +109,13 @@ def train(
         **_negatives(negatives),
     }
     weights = None if start is None else Checkpoint.read(start)
+    fields = Fields(text=text_field)
     result = run_training(
         _options(options, weights, {k: v for k, v in changes.items() if v is not None}),
-        shards=find_shards(text, format=format, fields=Fields(text=text_field)),
+        shards=find_shards(text, format=format, fields=fields),
         vocabulary=_vocabulary(vocab, weights),
         run=out,
+        heldout=find_shards(heldout, format=format, fields=fields) if heldout else (),
         start=weights,
         resume=resume,
         device=device,
@@ -118,13 +127,20 @@ def train(
     if result.rank > 0:
         return
     if as_json:
-        last = None if result.last is None else asdict(result.last)
         terminal.print_json(
-            {"checkpoint": str(result.checkpoint), "step": result.step,
-             "total_steps": result.total_steps, "last": last}
-        )  # fmt: skip
+            {
+                "checkpoint": str(result.checkpoint),
+                "best": None if result.best is None else str(result.best),
+                "step": result.step,
+                "total_steps": result.total_steps,
+                "last": None if result.last is None else asdict(result.last),
+                "heldout": None if result.heldout is None else asdict(result.heldout),
+            }
+        )
     elif result.finished:
         terminal.stdout().print(f"trained: {result.checkpoint}")
+        if result.best is not None:
+            terminal.stdout().print(f"best on the held-out text: {result.best}")
         terminal.stdout().print(
             f"next: elmo-deploy evaluate {result.checkpoint} --text 'heldout/*'"
         )

@@ -72,26 +72,8 @@ def evaluate(
     full softmax, states carried, no dropout. The end of the text, where not every row has a next
     word any more, does not count; so the figure depends a little on `batch_size`.
     """
-    judge = Judge(checkpoint, choose_device(device))
-    streams = [_single_steps(shards, batch_size, backward=backward) for backward in (False, True)]
-    state = judge.model.zero_state(batch_size)
-    losses, words = (torch.zeros(2, dtype=torch.float64) for _ in range(2))
-    n_steps = 0
-    for steps in _batched(zip(*streams, strict=True), STEPS_AT_ONCE):
-        forward, backward = (_joined([step[direction] for step in steps]) for direction in (0, 1))
-        batch = judge.lexicon.batch(forward, backward).to(judge.device)
-        words += judge.lexicon.count_unknown(batch.targets).cpu()
-        with torch.inference_mode():
-            hidden = judge.model(batch.words, batch.positions, state)
-            state = hidden.state
-            losses += judge.losses(hidden.vectors, batch.targets).double().sum(dim=(1, 2)).cpu()
-        n_steps += len(steps)
-    if n_steps == 0:
-        raise InputError(f"the text does not fill {batch_size} rows", hint="lower the batch size")
-    n_tokens = n_steps * batch_size
-    forward_loss, backward_loss = (losses / n_tokens).tolist()
-    unknown, n_words = words.tolist()
-    result = Evaluation(forward_loss, backward_loss, n_tokens, unknown / max(n_words, 1))
+    evaluator = Evaluator.load(checkpoint, choose_device(device))
+    result = evaluator.perplexity(shards, batch_size)
     warn_of_unknown(result.unknown_share)
     return result
 
@@ -103,35 +85,64 @@ def score(
 
     Each starts from the zero state, so that its score does not depend on the sentences around it.
     """
-    judge = Judge(checkpoint, choose_device(device))
     n_tokens = n_unknown = 0
-    for chunk in _batched(sentences, SORTED_AT_ONCE):
-        order = sorted(range(len(chunk)), key=lambda index: len(chunk[index]))
-        scores: dict[int, SentenceScore] = {}
-        for places in _batched(order, SCORED_AT_ONCE):
-            batch = judge.score([chunk[place] for place in places])
-            scores.update(zip(places, batch, strict=True))
-        n_tokens += sum(map(len, chunk))
-        n_unknown += sum(scored.n_unknown for scored in scores.values())
-        yield from (scores[index] for index in range(len(chunk)))
+    for scored in Evaluator.load(checkpoint, choose_device(device)).scores(sentences):
+        n_tokens, n_unknown = n_tokens + scored.n_tokens, n_unknown + scored.n_unknown
+        yield scored
     warn_of_unknown(n_unknown / max(n_tokens, 1))
 
 
-class Judge:
-    """A trained language model that judges and does not learn."""
+class Evaluator:
+    """A language model in evaluation mode, with the words of its softmax."""
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
+    def __init__(self, model: LanguageModel, lexicon: Lexicon) -> None:
+        self.model, self.lexicon = model, lexicon
+        self.device = model.softmax.weight.device
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, device: torch.device) -> Evaluator:
+        """The model of a checkpoint. Raises CheckpointError where it has no softmax."""
         if checkpoint.vocabulary is None or any(n not in checkpoint.tensors for n in SOFTMAX):
             raise CheckpointError(
                 "the checkpoint has no softmax over a vocabulary, so it predicts no words",
                 hint="give it one by: elmo-deploy train --from CHECKPOINT",
             )
         vocabulary = Vocabulary(checkpoint.vocabulary, source="the checkpoint's vocab.txt")
-        self.device = device
-        self.model = LanguageModel(checkpoint.config, len(vocabulary))
-        self.model.load_checkpoint(checkpoint, with_softmax=True)
-        self.model.to(device).eval()
-        self.lexicon = Lexicon(vocabulary, checkpoint.config)
+        model = LanguageModel(checkpoint.config, len(vocabulary))
+        model.load_checkpoint(checkpoint, with_softmax=True)
+        return cls(model.to(device).eval(), Lexicon(vocabulary, checkpoint.config))
+
+    def perplexity(self, shards: Sequence[Shard], n_rows: int) -> Evaluation:
+        """The perplexity of the files as `evaluate` defines it."""
+        streams = [_single_steps(shards, n_rows, backward=backward) for backward in (False, True)]
+        state = self.model.zero_state(n_rows)
+        losses, words = (torch.zeros(2, dtype=torch.float64) for _ in range(2))
+        n_steps = 0
+        for steps in _batched(zip(*streams, strict=True), STEPS_AT_ONCE):
+            windows = [_joined([step[direction] for step in steps]) for direction in (0, 1)]
+            batch = self.lexicon.batch(*windows).to(self.device)
+            words += self.lexicon.count_unknown(batch.targets).cpu()
+            with torch.inference_mode():
+                hidden = self.model(batch.words, batch.positions, state)
+                state = hidden.state
+                losses += self.losses(hidden.vectors, batch.targets).double().sum(dim=(1, 2)).cpu()
+            n_steps += len(steps)
+        if n_steps == 0:
+            raise InputError(f"the text does not fill {n_rows} rows", hint="lower the batch size")
+        n_tokens = n_steps * n_rows
+        forward_loss, backward_loss = (losses / n_tokens).tolist()
+        unknown, n_words = words.tolist()
+        return Evaluation(forward_loss, backward_loss, n_tokens, unknown / max(n_words, 1))
+
+    def scores(self, sentences: Iterable[Sequence[str]]) -> Iterator[SentenceScore]:
+        """The score of each sentence from the zero state, in order."""
+        for chunk in _batched(sentences, SORTED_AT_ONCE):
+            order = sorted(range(len(chunk)), key=lambda index: len(chunk[index]))
+            scores: dict[int, SentenceScore] = {}
+            for places in _batched(order, SCORED_AT_ONCE):
+                batch = self.score([chunk[place] for place in places])
+                scores.update(zip(places, batch, strict=True))
+            yield from (scores[index] for index in range(len(chunk)))
 
     def losses(self, vectors: Tensor, targets: Tensor) -> Tensor:
         """Top vectors (2, rows, steps, P), ids (2, rows, steps) -> cross-entropy, as the ids."""

@@ -1,12 +1,12 @@
-"""What a run tells while it learns: metrics.jsonl, TensorBoard scalars, a progress bar, a curve."""
+"""What a run reports while it learns: records, TensorBoard scalars, a progress bar, a curve."""
 
 from __future__ import annotations
 
 import importlib
-import json
-import math
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +20,16 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from elmo_deploy.training.curve import draw_curve
+from elmo_deploy.training.metrics import HeldoutMetrics, Metrics, RecordFile
 from elmo_runtime.errors import BackendUnavailableError
-from elmo_runtime.files import atomic_file
 
-METRICS, CURVE, TENSORBOARD = "metrics.jsonl", "learning-curve.png", "tensorboard"
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """Means over the steps since the last record; losses are nats a token."""
-
-    step: int
-    loss: float
-    forward_loss: float
-    backward_loss: float
-    learning_rate: float
-    gradient_norm: float  # before clipping
-    tokens_per_second: float  # tokens of one direction, as the original counts them
-    seconds: float  # of training since the first step, pauses not counted
-    unknown_share: float = 0.0  # of the words to predict, those that are <UNK>
-
-    @property
-    def perplexity(self) -> float:
-        """exp(loss); with sampled softmax it is of the sampled task."""
-        return math.exp(min(self.loss, 700.0))
+METRICS, HELDOUT, CURVE, TENSORBOARD = (
+    "metrics.jsonl",
+    "heldout.jsonl",
+    "learning-curve.png",
+    "tensorboard",
+)
 
 
 def require_reports() -> None:
@@ -65,16 +51,19 @@ def require_reports() -> None:
 class Journal:
     """Writes the records of a run; a resumed run forgets those after the step it resumes from."""
 
-    def __init__(self, run: Path, *, first_step: int, total_steps: int, show: bool) -> None:
+    def __init__(
+        self, run: Path, *, first_step: int, total_steps: int, sampled: bool, show: bool
+    ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._path = run / METRICS
-        self._records = [m for m in read_metrics(self._path) if m.step <= first_step]
-        _write_all(self._path, self._records)
-        self._stream = self._path.open("a", encoding="utf-8")
+        self._run = run
+        self._training = RecordFile(run / METRICS, Metrics, first_step=first_step)
+        self._heldout = RecordFile(run / HELDOUT, HeldoutMetrics, first_step=first_step)
         self._board = SummaryWriter(str(run / TENSORBOARD), purge_step=first_step + 1)
         self._console = Console(stderr=True)
-        self._show = show
+        self._sampled, self._show = sampled, show
+        self._first_step, self._total_steps = first_step, total_steps
+        self._began = time.monotonic()
         self._bar = _progress_bar(self._console, visible=show and self._console.is_terminal)
         self._task = self._bar.add_task("training", total=total_steps, completed=first_step, at="")
 
@@ -84,13 +73,19 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
-        self._stream.close()
+        self._training.close()
+        self._heldout.close()
         self._board.close()
 
     @property
     def records(self) -> Sequence[Metrics]:
         """Everything recorded so far, from the first step on."""
-        return self._records
+        return self._training.records
+
+    @property
+    def heldout(self) -> Sequence[HeldoutMetrics]:
+        """The held-out perplexities so far, from the first save on."""
+        return self._heldout.records
 
     def advance(self, step: int) -> None:
         """Move the progress bar."""
@@ -98,58 +93,48 @@ class Journal:
 
     def record(self, metrics: Metrics) -> None:
         """Write one record to every place."""
-        self._records.append(metrics)
-        self._stream.write(json.dumps(asdict(metrics)) + "\n")
-        self._stream.flush()
-        for name, value in (asdict(metrics) | {"perplexity": metrics.perplexity}).items():
-            if name != "step":
-                self._board.add_scalar(f"train/{name}", value, metrics.step)
+        self._training.append(metrics)
+        self._write_scalars("train", metrics, perplexity=metrics.perplexity)
         text = (
             f"loss {metrics.loss:.3f}  perplexity {metrics.perplexity:.1f}"
-            f"  unknown {metrics.unknown_share:.1%}"
-            f"  {metrics.tokens_per_second:,.0f} tokens/s"
+            f"  unknown {metrics.unknown_share:.1%}  {metrics.tokens_per_second:,.0f} tokens/s"
         )
         self._bar.update(self._task, at=text)
-        if self._show and not self._console.is_terminal:
-            self._console.print(f"step {metrics.step}  {text}", highlight=False)
+        if not self._console.is_terminal:
+            left = self._time_left(metrics.step)
+            self._print(f"step {metrics.step} of {self._total_steps}  {text}  {left} left")
 
+    def record_heldout(self, metrics: HeldoutMetrics) -> bool:
+        """Write one record to every place; returns whether its zero-state perplexity is the best.
 
-def read_metrics(path: Path) -> list[Metrics]:
-    """The records of a `metrics.jsonl`; a last line that a kill tore is left out."""
-    if not path.exists():
-        return []
-    records = []
-    for line in path.read_text("utf-8-sig", errors="replace").splitlines():
-        try:
-            records.append(Metrics(**json.loads(line)))
-        except (ValueError, TypeError):
-            break
-    return records
+        An embedder starts every text from the zero state, unless it is told otherwise.
+        """
+        best = min((r.zero_state_perplexity for r in self.heldout), default=float("inf"))
+        self._heldout.append(metrics)
+        self._write_scalars("heldout", metrics)
+        self._print(
+            f"step {metrics.step}  held-out perplexity {metrics.perplexity:.1f}, from the zero"
+            f" state {metrics.zero_state_perplexity:.1f}  unknown {metrics.unknown_share:.1%}"
+        )
+        return metrics.zero_state_perplexity < best
 
+    def draw(self) -> None:
+        """Write the curve of all records."""
+        draw_curve(self._run / CURVE, self.records, self.heldout, sampled=self._sampled)
 
-def draw_curve(records: Sequence[Metrics], path: Path) -> None:
-    """Draw the training perplexity of both directions over the steps as a PNG."""
-    from matplotlib.figure import Figure
+    def _write_scalars(self, group: str, record: Metrics | HeldoutMetrics, **more: float) -> None:
+        for name, value in (asdict(record) | more).items():
+            if name != "step":
+                self._board.add_scalar(f"{group}/{name}", value, record.step)
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot()
-    steps = [record.step for record in records]
-    for name, losses in (
-        ("forward", [record.forward_loss for record in records]),
-        ("backward", [record.backward_loss for record in records]),
-    ):
-        axes.plot(steps, [math.exp(min(loss, 700.0)) for loss in losses], label=name)
-    axes.set(xlabel="step", ylabel="training perplexity", yscale="log")
-    axes.grid(alpha=0.3, which="both")
-    axes.legend()
-    with atomic_file(path) as scratch:
-        figure.savefig(scratch, format="png", dpi=120)
+    def _time_left(self, step: int) -> timedelta:
+        """By the mean time of the steps since this process began the run or resumed it."""
+        per_step = (time.monotonic() - self._began) / max(1, step - self._first_step)
+        return timedelta(seconds=round(per_step * (self._total_steps - step)))
 
-
-def _write_all(path: Path, records: Sequence[Metrics]) -> None:
-    with atomic_file(path) as scratch:
-        lines = (json.dumps(asdict(record)) + "\n" for record in records)
-        scratch.write_text("".join(lines), "utf-8")
+    def _print(self, text: str) -> None:
+        if self._show:
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _progress_bar(console: Console, *, visible: bool) -> Progress:

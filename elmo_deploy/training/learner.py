@@ -15,9 +15,9 @@ from torch import Tensor
 from elmo_deploy.model.lstm import LstmState
 from elmo_deploy.training.corpus import TrainingStreams, Window
 from elmo_deploy.training.distributed import Processes, merge_rows
-from elmo_deploy.training.journal import Metrics
 from elmo_deploy.training.language_model import Hidden, LanguageModel, detached
 from elmo_deploy.training.lexicon import Batch, Lexicon
+from elmo_deploy.training.metrics import Metrics
 from elmo_deploy.training.optimizer import Gradients, make_optimizer
 from elmo_deploy.training.options import TrainingOptions
 from elmo_deploy.training.precision import LossScale, products_in
@@ -46,7 +46,7 @@ class Learner:
         self.step = 0
         self._options = options
         self._shards = shards
-        self._lexicon = Lexicon(vocabulary, options.model)
+        self.lexicon = Lexicon(vocabulary, options.model)
         self._processes = processes
         self._rows = processes.rows(options.batch_size)
         self._n_rows = options.batch_size * processes.count
@@ -92,7 +92,7 @@ class Learner:
         torch.autograd.backward(losses.mean() * (factor * self.loss_scale.value))
         self._state = detached(hidden.state)
         self._loss_sums += losses.detach()
-        self._word_sums += self._lexicon.count_unknown(batch.targets)
+        self._word_sums += self.lexicon.count_unknown(batch.targets)
         self._windows += 1
         return softmax.gradients() if softmax else {}
 
@@ -102,7 +102,7 @@ class Learner:
         forward, backward = (
             Window(window.inputs[self._rows], window.targets[self._rows]) for window in windows
         )
-        return self._lexicon.batch(forward, backward).to(self._device)
+        return self.lexicon.batch(forward, backward).to(self._device)
 
     def _starting_state(self, counter: int) -> LstmState:
         """Where each row ended its last window, except the few that are drawn to begin anew."""

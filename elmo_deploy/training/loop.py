@@ -13,14 +13,17 @@ import torch
 from elmo_deploy.training.coverage import MAX_UNKNOWN
 from elmo_deploy.training.devices import choose_device
 from elmo_deploy.training.distributed import Processes
-from elmo_deploy.training.journal import CURVE, Journal, Metrics, draw_curve, require_reports
+from elmo_deploy.training.heldout import HeldoutText
+from elmo_deploy.training.journal import Journal, require_reports
 from elmo_deploy.training.language_model import LanguageModel
 from elmo_deploy.training.learner import Learner
+from elmo_deploy.training.metrics import HeldoutMetrics, Metrics
 from elmo_deploy.training.optimizer import clip_to_global_norm, learning_rate_at
 from elmo_deploy.training.options import TrainingOptions
 from elmo_deploy.training.preparation import prepare
 from elmo_deploy.training.randomness import Purpose, torch_seed
 from elmo_deploy.training.run_folder import RunFolder
+from elmo_deploy.training.saving import Saver
 from elmo_deploy.training.shards import Shard
 from elmo_deploy.training.vocabulary import Vocabulary
 from elmo_export.checkpoint import Checkpoint
@@ -40,6 +43,8 @@ class TrainingResult:
     step: int
     total_steps: int
     last: Metrics | None  # the last record of this call
+    heldout: HeldoutMetrics | None = None  # the last record of the run
+    best: Path | None = None  # the checkpoint with the lowest held-out perplexity
     rank: int = 0  # of the process; only 0 wrote anything
 
     @property
@@ -54,6 +59,7 @@ def train(
     shards: Sequence[Shard],
     vocabulary: Vocabulary,
     run: Path,
+    heldout: Sequence[Shard] = (),
     start: Checkpoint | None = None,
     resume: bool = False,
     device: str = "auto",
@@ -64,9 +70,11 @@ def train(
 ) -> TrainingResult:
     """Train on the sentences of `shards` and write RUN/checkpoint; `start` gives first weights.
 
-    With `resume` the run goes on where it was saved last: on a CPU bit by bit, given as many
-    threads. SIGINT and SIGTERM end it after the step they meet, saved. `show` draws a progress bar
-    on stderr. Started by torchrun, it shares the batch with the other processes.
+    At every save the perplexity of the `heldout` files is measured, and RUN/best keeps the model
+    that has the lowest one from the zero state. With `resume` the run goes on where it was saved
+    last: on a CPU bit by bit, given as many threads. SIGINT and SIGTERM end it after the step they
+    meet, saved. `show` draws a progress bar on stderr, or prints lines where that is no terminal.
+    Started by torchrun, it shares the batch with the other processes.
     """
     place = choose_device(device)
     require_reports()
@@ -81,19 +89,33 @@ def train(
         n_processes=processes.count,
     )
     saved = folder.enter(resume=resume, device=place)
-    processes.wait()  # rank 0 writes to the folder next, which the others must have seen empty
     model = make_model(options, vocabulary, start).to(place)
     learner = Learner(
         options, model=model, shards=shards, vocabulary=vocabulary, processes=processes
     )
     if saved is not None:
         learner.restore(saved)
+    heldout_text = HeldoutText(heldout, learner.lexicon) if heldout else None
+    processes.wait()  # rank 0 writes to the folder next, which the others must have seen empty
     journal = None
     if processes.rank == 0:
         for remark in remarks:
             logger.warning(remark)
         folder.describe()
-        journal = Journal(run, first_step=learner.step, total_steps=total_steps, show=show)
+        journal = Journal(
+            run,
+            first_step=learner.step,
+            total_steps=total_steps,
+            sampled=options.sample_softmax,
+            show=show,
+        )
+    saver = Saver(
+        folder,
+        learner=learner,
+        vocabulary=vocabulary,
+        journal=journal,
+        heldout=heldout_text,
+    )
     last: Metrics | None = None
     own_gpu = [place] if place.type == "cuda" else []
     with (
@@ -114,7 +136,7 @@ def train(
             # 5. The update.
             if learner.loss_scale.accept(norm):
                 learner.optimizer.step(gradients, rate)
-            # 6. Tell.
+            # 6. Report.
             if learner.step % log_every == 0 or learner.step == total_steps:
                 last = learner.metrics(learning_rate=rate, gradient_norm=norm)
                 if journal is not None:
@@ -122,13 +144,21 @@ def train(
             if journal is not None:
                 journal.advance(learner.step)
             # 7. Save.
-            if learner.step % save_every == 0:
-                save(folder, learner, processes)
-    save(folder, learner, processes)
-    if journal is not None:
-        write_results(folder, learner, vocabulary, journal)
+            if learner.step % save_every == 0 or learner.step == total_steps:
+                saver.measure()
+                saver.save()
+        saver.save()  # where a signal ended the run between two saves
     processes.leave()
-    return TrainingResult(folder.checkpoint, learner.step, total_steps, last, processes.rank)
+    measured = journal.heldout if journal is not None else ()
+    return TrainingResult(
+        folder.checkpoint,
+        step=learner.step,
+        total_steps=total_steps,
+        last=last,
+        heldout=measured[-1] if measured else None,
+        best=folder.best if measured else None,
+        rank=processes.rank,
+    )
 
 
 def count_steps(options: TrainingOptions, n_processes: int) -> int:
@@ -168,19 +198,3 @@ def must_stop(stop: StopRequest, step: int, processes: Processes) -> bool:
     if processes.count == 1:
         return stop.requested
     return step % ASK_EVERY == 0 and processes.any(stop.requested)
-
-
-def save(folder: RunFolder, learner: Learner, processes: Processes) -> None:
-    """Write the state of the step; every process gives its part of it."""
-    state = learner.state()
-    if processes.rank == 0:
-        folder.save(learner.step, state)
-
-
-def write_results(
-    folder: RunFolder, learner: Learner, vocabulary: Vocabulary, journal: Journal
-) -> None:
-    """Write the checkpoint and the learning curve."""
-    provenance = {"trained by": "elmo-deploy train", "steps": str(learner.step)}
-    folder.write_checkpoint(learner.model.to_checkpoint(vocabulary.words, provenance=provenance))
-    draw_curve(journal.records, folder.path / CURVE)

@@ -93,12 +93,12 @@ class TrainingOptions:
         vocabulary is too small for it: at that size the full softmax is exact and costs no more.
         Raises ConfigError where the options name as many negatives as there are words, or more.
         """
-        if not self.sample_softmax:
-            return self
+        sampled = self.sample_softmax
         if self.n_negative_samples_batch is None and size <= DEFAULT_NEGATIVES:
-            return replace(self, sample_softmax=False)
-        require_fewer_negatives(self.n_negatives, size)
-        return replace(self, n_negative_samples_batch=self.n_negatives)
+            sampled = False
+        if sampled:
+            require_fewer_negatives(self.n_negatives, size)
+        return replace(self, sample_softmax=sampled, n_negative_samples_batch=self.n_negatives)
 
     def _require(self, name: str, holds: bool, rule: str) -> None:
         if not holds:

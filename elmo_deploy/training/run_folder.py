@@ -1,6 +1,7 @@
 """The directory of a run: what it was started with, where it stands, what came out of it.
 
-options.json  resume/  metrics.jsonl  learning-curve.png  tensorboard/  checkpoint/
+options.json  resume/  metrics.jsonl  heldout.jsonl  learning-curve.png  tensorboard/  checkpoint/
+best/
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from elmo_runtime.errors import ConfigError, InputError
 from elmo_runtime.files import atomic_file
 from elmo_runtime.text.sources import printable
 
-CHECKPOINT, OPTIONS = "checkpoint", "options.json"
+CHECKPOINT, BEST, OPTIONS = "checkpoint", "best", "options.json"
 MAY_CHANGE = ("n_epochs",)  # options that a resumed run may be given anew
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,11 @@ class RunFolder:
         """Where the trained model goes."""
         return self.path / CHECKPOINT
 
+    @property
+    def best(self) -> Path:
+        """Where the model with the lowest held-out perplexity goes."""
+        return self.path / BEST
+
     def enter(self, *, resume: bool, device: torch.device) -> SavedState | None:
         """The state to continue from; None at the start of a run.
 
@@ -87,6 +93,10 @@ class RunFolder:
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write the model as it stands."""
         checkpoint.write(self.checkpoint)
+
+    def write_best(self, checkpoint: Checkpoint) -> None:
+        """Write the model that predicts the held-out text best so far."""
+        checkpoint.write(self.best)
 
     def _require_as_many_processes(self, saved: SavedState) -> None:
         """Rows are dealt by process, so another number of them would read other text."""

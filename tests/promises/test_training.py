@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from elmo_deploy.training import TrainingOptions, Vocabulary, train
-from elmo_deploy.training.journal import read_metrics
+from elmo_deploy.training.metrics import read_metrics
 from elmo_deploy.training.resume import load_latest
 from elmo_export.checkpoint import Checkpoint
 from promise_kit.children import run_child

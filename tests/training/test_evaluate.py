@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from elmo_deploy.model.lstm import LstmState
 from elmo_deploy.training import evaluate, score
-from elmo_deploy.training.evaluation import Judge
+from elmo_deploy.training.evaluation import Evaluator
 from elmo_deploy.training.shards import read_all_sentences
 from elmo_export.checkpoint import Checkpoint
 from elmo_runtime.characters import char_ids
@@ -38,8 +38,8 @@ def trained(vocabulary) -> Checkpoint:
 @torch.inference_mode()
 def losses_of_a_stream(trained, words, *, backward):
     """One row read word by word by the readable modules, from the zero state: its losses."""
-    judge = Judge(trained, CPU)
-    model, ids = judge.model, {word: line for line, word in enumerate(trained.vocabulary)}
+    evaluator = Evaluator.load(trained, CPU)
+    model, ids = evaluator.model, {word: line for line, word in enumerate(trained.vocabulary)}
     stack = model.bilm.backward_stack if backward else model.bilm.forward_stack
     state = LstmState(torch.zeros(2, 1, 8), torch.zeros(2, 1, 24))
     losses = []

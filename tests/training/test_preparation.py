@@ -7,7 +7,7 @@ import pytest
 
 from elmo_deploy.training import TrainingOptions, Vocabulary, evaluate, score, train
 from elmo_deploy.training.coverage import Coverage
-from elmo_deploy.training.journal import read_metrics
+from elmo_deploy.training.metrics import read_metrics
 from elmo_deploy.training.preparation import count_tokens, estimate_tokens, prepare
 from elmo_deploy.training.shards import read_all_sentences
 from elmo_deploy.training.vocabulary import MARKS, VocabularyError
