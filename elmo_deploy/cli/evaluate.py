@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,6 +37,21 @@ def evaluate(
             " log-probability.",
         ),
     ] = False,
+    per_token: Annotated[
+        bool,
+        typer.Option(
+            "--per-token",
+            help="With --score: one line per token, with the number of its sentence.",
+        ),
+    ] = False,
+    substitutes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Print one line per token instead: the N most probable words in its place.",
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     format: Annotated[str, typer.Option(help=FORMAT)] = "auto",
     text_field: Annotated[str, typer.Option(help=TEXT_FIELD)] = "text",
@@ -51,9 +66,15 @@ def evaluate(
 
     fields = Fields(text=text_field)
     model = Checkpoint.read(checkpoint)
-    if score:
+    _refuse_contradictions(score=score, per_token=per_token, substitutes=substitutes)
+    if score or substitutes is not None:
         sources = find_sources(text, format=format, fields=fields)
-        _print_scores(model, sources, device=device, as_json=as_json)
+        if substitutes is not None:
+            _print_substitutes(model, sources, n=substitutes, device=device, as_json=as_json)
+        elif per_token:
+            _print_token_scores(model, sources, device=device, as_json=as_json)
+        else:
+            _print_scores(model, sources, device=device, as_json=as_json)
         return
     shards = find_shards(text, format=format, fields=fields)
     result = measure(model, shards=shards, batch_size=batch_size, device=device)
@@ -80,11 +101,61 @@ def _print_scores(
     from dataclasses import asdict
 
     from elmo_deploy.training.evaluation import score as score_sentences
-    from elmo_deploy.training.shards import read_records
 
-    sentences = (record.tokens for source in sources for record in read_records(source))
-    for sentence in score_sentences(model, sentences, device=device):
+    for sentence in score_sentences(model, _sentences(sources), device=device):
         if as_json:
             print(json.dumps(asdict(sentence)))
         else:
             print(f"{sentence.n_tokens}\t{sentence.forward:.4f}\t{sentence.backward:.4f}")
+
+
+def _print_token_scores(
+    model: Checkpoint, sources: Sequence[Source], *, device: str, as_json: bool
+) -> None:
+    """Per token its sentence, forward and backward log-probability; as JSON, one line each."""
+    from dataclasses import asdict
+
+    from elmo_deploy.training.predictions import score_tokens
+
+    for number, scores in enumerate(score_tokens(model, _sentences(sources), device=device), 1):
+        if as_json:
+            print(json.dumps({"tokens": [asdict(score) for score in scores]}, ensure_ascii=False))
+            continue
+        for score in scores:
+            sides = (
+                "-" if side is None else f"{side:.4f}" for side in (score.forward, score.backward)
+            )
+            print(number, score.token, *sides, sep="\t")
+
+
+def _print_substitutes(
+    model: Checkpoint, sources: Sequence[Source], *, n: int, device: str, as_json: bool
+) -> None:
+    """Per token its sentence and the words expected by both directions; as JSON, all three."""
+    from dataclasses import asdict
+
+    from elmo_deploy.training.predictions import substitutes
+
+    found = substitutes(model, _sentences(sources), n=n, device=device)
+    for number, tokens in enumerate(found, 1):
+        if as_json:
+            print(json.dumps({"tokens": [asdict(token) for token in tokens]}, ensure_ascii=False))
+            continue
+        for token in tokens:
+            words = (f"{word.word} {word.probability:.4f}" for word in token.both)
+            print(number, token.token, *words, sep="\t")
+
+
+def _sentences(sources: Sequence[Source]) -> Iterator[Sequence[str]]:
+    from elmo_deploy.training.shards import read_records
+
+    return (record.tokens for source in sources for record in read_records(source))
+
+
+def _refuse_contradictions(*, score: bool, per_token: bool, substitutes: int | None) -> None:
+    from elmo_runtime.errors import InputError
+
+    if per_token and not score:
+        raise InputError("--per-token is an option of --score", hint="give both")
+    if score and substitutes is not None:
+        raise InputError("--score and --substitutes are given", hint="give one of them")

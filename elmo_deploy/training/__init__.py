@@ -9,28 +9,45 @@ if TYPE_CHECKING:
     from elmo_deploy.training.evaluation import Evaluation, SentenceScore, evaluate, score
     from elmo_deploy.training.loop import TrainingResult, train
     from elmo_deploy.training.options import TrainingOptions
+    from elmo_deploy.training.predictions import (
+        Prediction,
+        Substitutes,
+        TokenScore,
+        score_tokens,
+        substitutes,
+    )
     from elmo_deploy.training.vocabulary import Vocabulary
 
 __all__ = [
     "Evaluation",
+    "Prediction",
     "SentenceScore",
+    "Substitutes",
+    "TokenScore",
     "TrainingOptions",
     "TrainingResult",
     "Vocabulary",
     "evaluate",
     "score",
+    "score_tokens",
+    "substitutes",
     "train",
 ]
 
 # Loaded at their first use: a vocabulary is counted where torch is not installed.
 _MODULE_OF = {
     "Evaluation": "evaluation",
+    "Prediction": "predictions",
     "SentenceScore": "evaluation",
+    "Substitutes": "predictions",
+    "TokenScore": "predictions",
     "TrainingOptions": "options",
     "TrainingResult": "loop",
     "Vocabulary": "vocabulary",
     "evaluate": "evaluation",
     "score": "evaluation",
+    "score_tokens": "predictions",
+    "substitutes": "predictions",
     "train": "loop",
 }
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -92,6 +92,18 @@ def score(
     warn_of_unknown(n_unknown / max(n_tokens, 1))
 
 
+class ReadSentences(NamedTuple):
+    """A batch of sentences that was read from both ends, step by step.
+
+    A sentence of n tokens has n + 1 steps: forward step i predicts token i, and the last one
+    </S>; backward step i predicts token n - 1 - i, and the last one <S>.
+    """
+
+    vectors: Tensor  # (2, rows, steps, P)
+    targets: Tensor  # (2, rows, steps)
+    mask: Tensor  # (rows, steps): False after the end of a sentence
+
+
 class Evaluator:
     """A language model in evaluation mode, with the words of its softmax."""
 
@@ -136,13 +148,21 @@ class Evaluator:
 
     def scores(self, sentences: Iterable[Sequence[str]]) -> Iterator[SentenceScore]:
         """The score of each sentence from the zero state, in order."""
+        return self.by_length(sentences, self.score)
+
+    def by_length(
+        self,
+        sentences: Iterable[Sequence[str]],
+        compute: Callable[[Sequence[Sequence[str]]], Sequence[Item]],
+    ) -> Iterator[Item]:
+        """What `compute` returns for batches of similarly long sentences, in order."""
         for chunk in _batched(sentences, SORTED_AT_ONCE):
             order = sorted(range(len(chunk)), key=lambda index: len(chunk[index]))
-            scores: dict[int, SentenceScore] = {}
+            results: dict[int, Item] = {}
             for places in _batched(order, SCORED_AT_ONCE):
-                batch = self.score([chunk[place] for place in places])
-                scores.update(zip(places, batch, strict=True))
-            yield from (scores[index] for index in range(len(chunk)))
+                batch = compute([chunk[place] for place in places])
+                results.update(zip(places, batch, strict=True))
+            yield from (results[index] for index in range(len(chunk)))
 
     def losses(self, vectors: Tensor, targets: Tensor) -> Tensor:
         """Top vectors (2, rows, steps, P), ids (2, rows, steps) -> cross-entropy, as the ids."""
@@ -153,8 +173,8 @@ class Evaluator:
         return torch.cat([softmax(vectors[p], ids[p]) for p in pieces]).view_as(targets)
 
     @torch.inference_mode()
-    def score(self, sentences: Sequence[Sequence[str]]) -> list[SentenceScore]:
-        """The scores of one batch of sentences."""
+    def read(self, sentences: Sequence[Sequence[str]]) -> ReadSentences:
+        """Read one batch of sentences in both directions, each from the zero state."""
         length = max(map(len, sentences)) + 1
         forward = [_padded([BEGIN, *tokens, END], length + 1) for tokens in sentences]
         backward = [_padded([END, *reversed(tokens), BEGIN], length + 1) for tokens in sentences]
@@ -163,8 +183,14 @@ class Evaluator:
         mask = torch.arange(length, device=self.device) < lengths[:, None]
         state = self.model.zero_state(len(sentences))
         hidden = self.model(batch.words, batch.positions, state, mask)
-        losses = self.losses(hidden.vectors, batch.targets).double() * mask
-        unknown = ((batch.targets[0] == self.lexicon.unknown) & mask).sum(dim=1).tolist()
+        return ReadSentences(hidden.vectors, batch.targets, mask)
+
+    @torch.inference_mode()
+    def score(self, sentences: Sequence[Sequence[str]]) -> list[SentenceScore]:
+        """The scores of one batch of sentences."""
+        read = self.read(sentences)
+        losses = self.losses(read.vectors, read.targets).double() * read.mask
+        unknown = ((read.targets[0] == self.lexicon.unknown) & read.mask).sum(dim=1).tolist()
         return [
             SentenceScore(len(tokens), -forward_loss, -backward_loss, n_unknown)
             for tokens, (forward_loss, backward_loss), n_unknown in zip(

@@ -39,6 +39,7 @@ class Lexicon:
     """Knows the character ids of every word of the vocabulary, computed once."""
 
     def __init__(self, vocabulary: Vocabulary, config: ElmoConfig) -> None:
+        self.words = vocabulary.words
         self._ids = vocabulary.ids
         self.unknown = vocabulary.unknown
         self._marks = (vocabulary.ids[BEGIN], vocabulary.ids[END])

@@ -66,8 +66,11 @@ class Softmax(nn.Module):
 
     def forward(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """(n, P) vectors, (n,) ids -> cross-entropy (n,) over the whole vocabulary."""
-        logits = F.linear(hidden, self.weight, self.bias).float()
-        return F.cross_entropy(logits, targets, reduction="none")
+        return F.cross_entropy(self.logits(hidden), targets, reduction="none")
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(n, P) vectors -> (n, V) logits over the whole vocabulary."""
+        return F.linear(hidden, self.weight, self.bias).float()
 
     def reset_parameters(self, generator: torch.Generator) -> None:
         """The paper's initialization."""

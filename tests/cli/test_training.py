@@ -56,7 +56,7 @@ def test_text_becomes_a_model_that_is_evaluated_exported_and_embeds(
 ):
     answer = start(run, text, vocab, options, tmp_path / "run", "--log-every", "5")
     assert answer.code == 0, answer.stderr
-    assert "trained:" in answer.stdout and "step 10  loss" in answer.stderr
+    assert "trained:" in answer.stdout and "step 10 of 10  loss" in answer.stderr
     checkpoint = tmp_path / "run" / "checkpoint"
     answer = run("evaluate", checkpoint, "--text", text, "--batch-size", "4", "--json")
     figures = json.loads(answer.stdout)
@@ -126,3 +126,59 @@ def test_a_text_that_is_not_utf8_is_named_with_file_and_line(run, text, vocab, o
 def test_a_model_without_a_softmax_is_not_evaluated(run, model, text):
     answer = run("evaluate", model, "--text", text)
     assert answer.code == 5 and "has no softmax" in answer.stderr
+
+
+def test_tokens_get_scores_and_substitutes(run, text, vocab, options, tmp_path):
+    start(run, text, vocab, options, tmp_path / "run")
+    few = tmp_path / "few.txt"
+    few.write_text("the cat\n\ndogs bark\n", "utf-8")
+    words = ("evaluate", tmp_path / "run" / "checkpoint", "--text", few)
+    lines = [line.split("\t") for line in run(*words, "--score", "--per-token").stdout.splitlines()]
+    assert [line[:2] for line in lines] == [
+        ["1", "<S>"], ["1", "the"], ["1", "cat"], ["1", "</S>"],
+        ["2", "<S>"], ["2", "</S>"],
+        ["3", "<S>"], ["3", "dogs"], ["3", "bark"], ["3", "</S>"],
+    ]  # fmt: skip
+    totals = [line.split("\t") for line in run(*words, "--score").stdout.splitlines()]
+    forward = sum(float(line[2]) for line in lines[:4] if line[2] != "-")
+    assert forward == pytest.approx(float(totals[0][1]), abs=1e-3)
+    shown = [line.split("\t") for line in run(*words, "--substitutes", "2").stdout.splitlines()]
+    assert [line[:2] for line in shown] == [
+        ["1", "the"],
+        ["1", "cat"],
+        ["3", "dogs"],
+        ["3", "bark"],
+    ]
+    answers = run(*words, "--substitutes", "2", "--json").stdout.splitlines()
+    both = [token["both"] for line in answers for token in json.loads(line)["tokens"]]
+    assert [f"{p['word']} {p['probability']:.4f}" for p in both[0]] == shown[0][2:]
+    assert run(*words, "--per-token").code == 2
+    assert run(*words, "--score", "--substitutes", "2").code == 2
+
+
+def test_heldout_text_is_measured_and_the_best_checkpoint_named(
+    run, text, vocab, options, tmp_path
+):
+    more = ("--heldout", text, "--save-every", "5", "--json")
+    answer = json.loads(start(run, text, vocab, options, tmp_path / "run", *more).stdout)
+    assert answer["heldout"]["step"] == 10 and answer["heldout"]["zero_state_perplexity"] > 1
+    assert Checkpoint.read(tmp_path / "run" / "best").vocabulary is not None
+    assert answer["best"] == str(tmp_path / "run" / "best")
+
+
+def test_the_number_of_negatives_is_an_option(run, text, vocab, options, tmp_path):
+    """Fine-tuning with a small vocabulary asked for 8192 negatives, and no option changed that."""
+    answer = start(run, text, vocab, options, tmp_path / "run", "--negatives", "13")
+    assert answer.code == 5 and "draw fewer than 13 with --negatives N" in answer.stderr
+    assert start(run, text, vocab, options, tmp_path / "run", "--negatives", "0").code == 0
+    written = json.loads((tmp_path / "run" / "options.json").read_text())
+    assert written["sample_softmax"] is False
+
+
+def test_evaluate_prints_the_share_of_unknown_words(run, text, vocab, options, tmp_path):
+    start(run, text, vocab, options, tmp_path / "run")
+    upper = tmp_path / "upper.txt"
+    upper.write_text(text.read_text("utf-8").upper(), "utf-8")
+    words = ("evaluate", tmp_path / "run" / "checkpoint", "--batch-size", "4", "--text")
+    assert "unknown words" in run(*words, text).stdout and "0.0%" in run(*words, text).stdout
+    assert json.loads(run(*words, upper, "--json").stdout)["unknown_share"] == 1.0

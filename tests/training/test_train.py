@@ -167,7 +167,7 @@ def test_more_negatives_than_words_are_refused_before_anything_is_written(option
 def test_the_tokens_of_an_epoch_are_counted_when_the_options_do_not_say(
     options, run, shards, tmp_path
 ):
-    counted = sum(len(path.read_text("utf-8").split()) for path in shards)
+    counted = sum(len(shard.path.read_text("utf-8").split()) for shard in shards)
     result = run(options(n_train_tokens=None), tmp_path / "run")
     assert result.total_steps == counted // 20
 
