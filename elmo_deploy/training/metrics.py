@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, TextIO, TypeVar
 
 from elmo_runtime.files import atomic_file
 
@@ -71,19 +71,24 @@ class RecordFile(Generic[Record]):
 
     def __init__(self, path: Path, kind: type[Record], *, first_step: int) -> None:
         self.records = [r for r in read_records(path, kind) if r.step <= first_step]
-        with atomic_file(path) as scratch:
-            scratch.write_text("".join(map(_line, self.records)), "utf-8")
-        self._stream = path.open("a", encoding="utf-8")
+        self._path = path
+        self._stream: TextIO | None = None
+        if path.exists():
+            with atomic_file(path) as scratch:
+                scratch.write_text("".join(map(_line, self.records)), "utf-8")
 
     def append(self, record: Record) -> None:
         """Write one record and hand it to the system at once."""
         self.records.append(record)
+        if self._stream is None:
+            self._stream = self._path.open("a", encoding="utf-8")
         self._stream.write(_line(record))
         self._stream.flush()
 
     def close(self) -> None:
         """Close the file."""
-        self._stream.close()
+        if self._stream is not None:
+            self._stream.close()
 
 
 def _line(record: Metrics | HeldoutMetrics) -> str:

@@ -61,6 +61,7 @@ def test_measuring_does_not_change_the_run(options, run, heldout, tmp_path):
     )
     assert with_heldout == without
     assert not (tmp_path / "without" / "best").exists()
+    assert not (tmp_path / "without" / "heldout.jsonl").exists()
 
 
 def test_a_resumed_run_measures_the_same(options, run, heldout, tmp_path, monkeypatch):
