@@ -16,8 +16,7 @@ PYTHON ?= $(shell for python in $(candidates); do \
 BIN := .venv/bin
 
 SECONDS ?= 60
-operators := $(wildcard runtime/elmo_runtime/operators/*.cpp runtime/elmo_runtime/operators/*.h) \
-	build_native.py $(wildcard runtime/elmo_runtime/backends/native/source/*)
+native := build_native.py $(wildcard runtime/elmo_runtime/backends/native/source/*)
 
 .PHONY: demo test lint wheel extras docs promises promises-long fuzz clean
 demo: .venv/ready-demo
@@ -37,7 +36,7 @@ lint: .venv/ready-test
 MANYLINUX := manylinux_2_28_x86_64
 wheel: .venv/ready-release
 	rm -rf dist build/wheel build/installed
-	ELMO_DEPLOY_OPERATORS=required $(BIN)/python -m build --outdir build/wheel
+	ELMO_DEPLOY_NATIVE=required $(BIN)/python -m build --outdir build/wheel
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/auditwheel repair --plat $(MANYLINUX) -w dist build/wheel/*.whl
 	cp build/wheel/*.tar.gz dist
 	$(BIN)/twine check --strict dist/*
@@ -68,7 +67,7 @@ fuzz: .venv/ready-test
 clean:
 	rm -rf .venv out dist build site
 
-.venv/ready-%: pyproject.toml constraints.txt hatch_build.py $(operators)
+.venv/ready-%: pyproject.toml constraints.txt hatch_build.py $(native)
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer among: $(candidates)"; exit 1; }
 	@echo "setting up .venv with the packages of elmo-deploy[$*]: a few minutes, once"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

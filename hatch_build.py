@@ -1,8 +1,8 @@
-"""Build hook of hatchling: compiles the operators of the runtime, where there is a C++ compiler.
+"""Build hook of hatchling: compiles the library of the backend `native`, given a C++ compiler.
 
-Without one the package is pure Python and uses stock operators. ELMO_DEPLOY_OPERATORS=off leaves
-them out; =required makes a missing compiler an error (for wheels that are published); =auto is the
-default. CXX names another compiler.
+Without one the package is pure Python and ONNX Runtime computes on the CPU. ELMO_DEPLOY_NATIVE=off
+leaves the library out; =required makes a missing compiler an error (for wheels that are published);
+=auto is the default. CXX names another compiler.
 """
 
 import importlib.util
@@ -10,20 +10,15 @@ import os
 import platform
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-FOLDER = Path("runtime/elmo_runtime/operators")
-FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fvisibility=hidden")
-TARGET = ("-mavx2", "-mfma")  # the library asks the processor before it uses them
 MODES = ("auto", "off", "required")
-ELF, X86_64 = b"\x7fELF", 62  # the magic number of a Linux library, and e_machine in its header
 
 
-class OperatorsHook(BuildHookInterface):
+class NativeHook(BuildHookInterface):
     """Adds the compiled library to a wheel; an editable one has it next to its source."""
 
     PLUGIN_NAME = "custom"
@@ -33,38 +28,18 @@ class OperatorsHook(BuildHookInterface):
         if self.target_name != "wheel":
             return
         root = Path(self.root)
-        built = [compile_operators(root / FOLDER), compile_native(root)]
-        libraries = [library for library in built if library]
-        if not libraries:
+        library = compile_native(root)
+        if library is None:
             return
-        build_data["artifacts"] += [path.relative_to(root).as_posix() for path in libraries]
+        build_data["artifacts"].append(library.relative_to(root).as_posix())
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-linux_{platform.machine()}"
-
-
-def compile_operators(folder: Path) -> Path | None:
-    """The library in `folder`, or None with a message where it cannot be built.
-
-    Raises RuntimeError for an unknown ELMO_DEPLOY_OPERATORS, and where =required fails.
-    """
-    mode = _mode()
-    library = folder / "libpacked_lstmp.so"
-    library.unlink(missing_ok=True)
-    if mode == "off":
-        return None
-    reason = _compile(folder / "packed_lstmp.cpp", library)
-    if reason is None:
-        return library
-    if mode == "required":
-        raise RuntimeError(f"the operators were not built: {reason}")
-    print(f"elmo-deploy goes without compiled operators: {reason}", file=sys.stderr)  # noqa: T201
-    return None
 
 
 def compile_native(root: Path) -> Path | None:
     """The library of the backend `native`, or None with a message where it cannot be built.
 
-    Raises RuntimeError as `compile_operators` does.
+    Raises RuntimeError for an unknown ELMO_DEPLOY_NATIVE, and where =required fails.
     """
     mode, builder = _mode(), _load_builder(root / "build_native.py")
     library = root / builder.FOLDER / builder.NAME
@@ -83,9 +58,9 @@ def compile_native(root: Path) -> Path | None:
 
 
 def _mode() -> str:
-    mode = os.environ.get("ELMO_DEPLOY_OPERATORS") or "auto"
+    mode = os.environ.get("ELMO_DEPLOY_NATIVE") or "auto"
     if mode not in MODES:
-        raise RuntimeError(f"ELMO_DEPLOY_OPERATORS is {mode!r}; use one of {', '.join(MODES)}")
+        raise RuntimeError(f"ELMO_DEPLOY_NATIVE is {mode!r}; use one of {', '.join(MODES)}")
     return mode
 
 
@@ -98,25 +73,6 @@ def _load_builder(path: Path):
     return module
 
 
-def _compile(source: Path, library: Path) -> str | None:
-    """The reason if it fails; the library appears whole or not at all."""
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        return "they are for Linux on x86-64"
-    part = library.with_suffix(".part")
-    try:
-        compiler = find_compiler(os.environ.get("CXX", ""))
-        if not compiler:
-            return "no C++ compiler (g++ or clang++)"
-        reason = _run_compiler([*compiler, *FLAGS, *TARGET, "-o", str(part), str(source)], part)
-        if reason is None:
-            part.replace(library)
-        return reason
-    except ValueError as error:
-        return f"CXX is {os.environ['CXX']!r}: {error}"
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def find_compiler(cxx: str) -> list[str]:
     """The words of the compiler's command; none where there is no compiler.
 
@@ -127,18 +83,3 @@ def find_compiler(cxx: str) -> list[str]:
         found = shutil.which("g++") or shutil.which("clang++")
         return [found] if found else []
     return [cxx] if shutil.which(cxx) else shlex.split(cxx)
-
-
-def _run_compiler(command: list[str], part: Path) -> str | None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError as error:
-        return f"{command[0]} cannot be started: {error}"
-    if done.returncode:
-        return f"{command[0]} failed: {done.stderr.strip()[:2000]}"
-    if not part.exists():
-        return f"{command[0]} reported success but wrote no file"
-    header = part.read_bytes()[:20]
-    if header[:4] != ELF or int.from_bytes(header[18:], "little") != X86_64:
-        return f"{command[0]} reported success but wrote no library for Linux on x86-64"
-    return None

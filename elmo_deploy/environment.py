@@ -56,7 +56,6 @@ class Environment:
     packages: dict[str, str | None]
     driver: Finding
     backends: tuple[Finding, ...]
-    operators: Finding
     traps: tuple[Finding, ...]
 
     @property
@@ -76,9 +75,9 @@ def examine() -> Environment:
             try_tensorrt("tensorrt", driver),
             try_tensorrt("tensorrt_rtx", driver),
             try_onnxruntime("onnxruntime-cuda", "CUDAExecutionProvider", extra="gpu"),
+            try_native(),
             try_onnxruntime("onnxruntime-cpu", "CPUExecutionProvider", extra="cpu"),
         ),
-        operators=try_operators(),
         traps=tuple(find_traps(packages)),
     )
 
@@ -113,34 +112,30 @@ def try_onnxruntime(subject: str, provider: str, *, extra: str) -> Finding:
     return _attempt(subject, attempt, hint=install)
 
 
-def try_operators() -> Finding:
-    """The compiled operators for the CPU; without them the same graphs run on stock operators."""
-    from elmo_runtime.backends.onnxruntime import import_onnxruntime
-    from elmo_runtime.operators import LIBRARY, register_operators
+def try_native() -> Finding:
+    """Load our own CPU library; without it, ONNX Runtime computes on the CPU."""
+    from elmo_runtime.backends.native.cores import usable_cores
+    from elmo_runtime.backends.native.library import LIBRARY, instruction_set
+    from elmo_runtime.errors import BackendUnavailableError
 
-    subject = "CPU operators"
     try:
-        reason = register_operators(import_onnxruntime().SessionOptions())
+        name = instruction_set()
     except BackendUnavailableError as error:
-        return Finding(subject=subject, ok=False, detail=error.what, hint=error.hint)
-    except Exception as error:  # a damaged library fails in its own ways
-        return Finding(subject=subject, ok=False, detail=_one_line(error))
-    if reason is None:
-        return Finding(subject=subject, ok=True, detail="a biLM layer in one call on the CPU")
-    return Finding(
-        subject=subject, ok=False, detail=reason, hint=_hint_for_operators(LIBRARY.exists())
-    )
+        hint = _hint_for_native(LIBRARY.exists())
+        return Finding(subject="native", ok=False, detail=error.what, hint=hint)
+    if name is None:
+        detail = "this processor has no AVX2, or lacks what ELMO_DEPLOY_NATIVE_ISA names"
+        return Finding(subject="native", ok=False, detail=detail)
+    return Finding(subject="native", ok=True, detail=f"{name}, {usable_cores()} threads")
 
 
-def _hint_for_operators(is_built: bool) -> str:
-    """What to do about compiled operators that cannot be used; they are optional."""
+def _hint_for_native(is_built: bool) -> str:
+    """What to do about the native library where it cannot be loaded; it is optional."""
     if platform.system() != "Linux" or platform.machine() != "x86_64":
-        return ""  # there is no form of them for this machine
+        return ""  # there is no form of it for this machine
     from elmo_runtime.installation import INSTALL_AGAIN
 
-    if is_built:  # refused: another onnxruntime, or a processor without AVX2
-        return f"optional: on a processor with AVX2, update onnxruntime or: {INSTALL_AGAIN}"
-    if shutil.which("g++") or shutil.which("clang++"):
+    if is_built or shutil.which("g++") or shutil.which("clang++"):
         return f"optional, for a faster CPU backend: {INSTALL_AGAIN}"
     return f"optional, for a faster CPU backend: install g++, then: {INSTALL_AGAIN}"
 

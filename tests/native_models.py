@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from elmo_export.cases import parity_cases
-from elmo_export.sessions import _distinct_words
-from elmo_runtime.backends.base import BiLmInputs
+from elmo_export.sessions import distinct_words
+from elmo_runtime.backends.base import BackendOptions, BiLmInputs
 from elmo_runtime.backends.native import library
 from elmo_runtime.backends.native.backend import NativeBackend
 
@@ -37,13 +37,11 @@ class NativeModel(NativeBackend):
     """A checkpoint in the library, without a bundle, behind the inputs of the joined graph."""
 
     def __init__(self, checkpoint, *, form="fp32", threads=1, spinning=True):
-        self.precision, self._config = form, checkpoint.config
-        self._model = library.Model(
-            checkpoint.config, checkpoint.tensors, form=form, threads=threads, spinning=spinning
-        )
+        options = BackendOptions(threads=threads, spinning=spinning)
+        super().__init__(checkpoint.config, checkpoint.tensors, form, options)
 
     def __call__(self, inputs):
-        words, word_index = _distinct_words(inputs["char_ids"], inputs["lengths"])
+        words, word_index = distinct_words(inputs["char_ids"], inputs["lengths"])
         others = {name: inputs[name] for name in OTHERS if name in inputs}
         vectors = self.encode_words(words)
         names = ["word_emb", *self._config.layer_names, "elmo", "default", "final_h", "final_c"]

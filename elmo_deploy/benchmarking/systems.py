@@ -116,7 +116,6 @@ def _embedder(
     *,
     form: str | None = None,
     cache_words: int = 0,
-    compiled: bool = True,
 ) -> Callable[[Subject], Runner]:
     """How an Embedder is opened; form: with graphs of the biLM in this form only.
 
@@ -128,7 +127,7 @@ def _embedder(
         bundle = Bundle.open(subject.bundle)
         if form is not None:
             bundle = _only(bundle, form)
-        options = BackendOptions(threads=subject.threads, compiled_operators=compiled)
+        options = BackendOptions(threads=subject.threads)
         opened = open_backend(bundle, backend=backend, precision=precision, options=options)
         return EmbedderRunner(bundle, opened, cache_words=cache_words)
 
@@ -174,14 +173,20 @@ SYSTEMS: Mapping[str, System] = {
             exact=False,
         ),
         System(
-            name="cpu-packed-stock",
-            label="ONNX Runtime CPU, packed, stock operators",
-            open=_embedder("onnxruntime-cpu", "fp32", form="packed", compiled=False),
+            name="native-fp32",
+            label="native, fp32",
+            open=_embedder("native", "fp32"),
         ),
         System(
-            name="cpu-int8-stock",
-            label="ONNX Runtime CPU, packed, int8, stock operators",
-            open=_embedder("onnxruntime-cpu", "int8", compiled=False),
+            name="native-bf16",
+            label="native, bf16",
+            open=_embedder("native", "bf16"),
+            exact=False,
+        ),
+        System(
+            name="native-int8",
+            label="native, int8",
+            open=_embedder("native", "int8"),
             exact=False,
         ),
         System(

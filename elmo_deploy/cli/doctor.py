@@ -40,7 +40,7 @@ def _print(environment: Environment) -> None:
     console = terminal.stdout()
     packages = [[name, found or "-"] for name, found in environment.packages.items()]
     console.print(terminal.table("packages", ["package", "version"], packages))
-    for finding in (environment.driver, *environment.backends, environment.operators):
+    for finding in (environment.driver, *environment.backends):
         console.print(_line(finding, bad=("--", "yellow")))
     for trap in environment.traps:
         console.print(_line(trap, bad=("!!", "red")))

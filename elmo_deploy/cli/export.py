@@ -15,7 +15,7 @@ def export(
     ],
     precision: Annotated[
         list[str] | None,
-        typer.Option(help="fp32, fp16 or int8; may be repeated.", show_default="fp32"),
+        typer.Option(help="fp32, fp16, bf16 or int8; may be repeated.", show_default="fp32"),
     ] = None,
     joined: Annotated[
         bool,

@@ -18,7 +18,6 @@ from elmo_runtime.interface import OPSET
 
 IR_VERSION = 10
 MICROSOFT = "com.microsoft"  # ONNX Runtime's own operators; only int8 graphs use them
-OWN = "elmo_deploy"  # functions that elmo_runtime/operators may compute instead
 PROTOBUF_LIMIT = 2**31 - 1
 
 Value = str  # the name of a tensor inside a graph
@@ -36,8 +35,6 @@ class GraphBuilder:
         self._scope = f"{name}/" if outer else ""
         # Weights live in the outermost graph, so that ONNX Runtime prepacks each of them once.
         self._initializers: dict[str, onnx.TensorProto] = outer._initializers if outer else {}
-        self._renamed: dict[str, Value] = outer._renamed if outer else {}
-        self._functions: dict[str, onnx.FunctionProto] = outer._functions if outer else {}
 
     def body(self, name: str) -> GraphBuilder:
         """A graph for the body of Scan or Loop, with the weights of this one."""
@@ -57,15 +54,9 @@ class GraphBuilder:
 
     def initializer(self, name: str, array: NDArray[Any]) -> Value:
         """A named weight; the second call of a name gives the first one's tensor."""
-        if name in self._renamed:
-            return self._renamed[name]
         if name not in self._initializers:
             self._initializers[name] = numpy_helper.from_array(_contiguous(array), name)
         return name
-
-    def rename(self, name: str, value: Value) -> None:
-        """Let the initializer of that name be `value`, as in a function that is given it."""
-        self._renamed[name] = value
 
     def ints(self, *values: int) -> Value:
         """A constant vector of int64, the type of ONNX's shapes and axes."""
@@ -121,29 +112,6 @@ class GraphBuilder:
         zero, one = self.scalar(0, np.int64), self.scalar(1, np.int64)
         return self.op("Range", zero, self.op("Squeeze", size), one)
 
-    def call(
-        self, function: onnx.FunctionProto, *inputs: Value, **attributes: Any
-    ) -> tuple[Value, ...]:
-        """Append a node of a function of ours, which becomes a part of the model."""
-        self._functions[function.name] = function
-        return self.ops(
-            function.name, *inputs, n_outputs=len(function.output), domain=OWN, **attributes
-        )
-
-    def function(
-        self, inputs: Sequence[Value], outputs: Sequence[Value], *, attributes: Sequence[str]
-    ) -> onnx.FunctionProto:
-        """The finished graph as a function; it has no initializers, so they become constants."""
-        constants = [
-            helper.make_node("Constant", [], [name], name=name, value=tensor)
-            for name, tensor in self._initializers.items()
-        ]
-        nodes = [*constants, *self._nodes]
-        domains = _domains(nodes)
-        return helper.make_function(
-            OWN, self.name, inputs, outputs, nodes, domains, attributes=attributes
-        )
-
     def subgraph(self) -> onnx.GraphProto:
         """The finished body of a Scan or Loop."""
         return helper.make_graph(self._nodes, self.name, self._inputs, self._outputs)
@@ -159,12 +127,9 @@ class GraphBuilder:
             self._outputs,
             initializer=list(self._initializers.values()),
         )
-        functions = list(self._functions.values())
-        nodes = [*graph.node, *(node for function in functions for node in function.node)]
         return helper.make_model(
             graph,
-            functions=functions,
-            opset_imports=_domains(nodes),
+            opset_imports=_domains(graph.node),
             ir_version=IR_VERSION,
             producer_name="elmo-deploy",
         )

@@ -18,22 +18,23 @@ from elmo_export.choice import choose_format
 from elmo_export.graph import build_bilm, build_joined, build_token_encoder
 from elmo_export.interface import describe_graph
 from elmo_export.model_card import model_card
+from elmo_export.native import possible_forms, verify_native, why_unusable, without_failed
 from elmo_export.own_files import BUNDLE_FORMAT, CONFIG, README, SAMPLES, WARM_STATE
-from elmo_export.panels import fits_panels
 from elmo_export.parity import TOLERANCES, ParityRow, Reference, References, as_text, compare
 from elmo_export.precision import Fp32
-from elmo_export.sessions import GraphRunner, ReadFile, load_onnxruntime, operators_are_usable
-from elmo_runtime.bundle import Bundle, Graph, Manifest, write_manifest
+from elmo_export.sessions import GraphRunner, ReadFile, load_onnxruntime
+from elmo_runtime.bundle import NATIVE, Bundle, Graph, Manifest, write_manifest
 from elmo_runtime.config import ElmoConfig
-from elmo_runtime.errors import InputError, VerificationError
+from elmo_runtime.errors import BackendUnavailableError, InputError, VerificationError
 from elmo_runtime.files import atomic_directory
 
 Progress = Callable[[str, float], None]  # what is being done, and the share 0..1 that is done
 N_SAMPLES = 4  # golden sentences; a few, for they are compared at every load
-FORMS = {  # that exist in each precision
-    "fp32": ("padded", "packed"),
+FORMS = {  # that exist in each precision; native has no graph, but the weights of fp32
+    "fp32": ("padded", "packed", NATIVE),
     "fp16": ("padded",),
-    "int8": ("packed",),
+    "bf16": (NATIVE,),
+    "int8": ("packed", NATIVE),
 }
 
 
@@ -45,7 +46,7 @@ def export_bundle(
     reference: Reference,
     precisions: Sequence[str] = ("fp32",),
     joined: bool = False,
-    forms: Sequence[str] = ("padded", "packed"),
+    forms: Sequence[str] = ("padded", "packed", NATIVE),
     warm_sentences: Sequence[Sequence[str]] | None = None,
     on_progress: Progress | None = None,
 ) -> Bundle:
@@ -81,8 +82,15 @@ def export_bundle(
             provenance={**checkpoint.provenance, **_versions()},
             notes=notes,
         )
-        rows = _verify(_reader(folder), manifest, reference, report)
-        manifest = replace(manifest, parity=tuple(asdict(row) for row in rows))
+        references = References(reference, parity_cases(checkpoint.config, checkpoint.mixes))
+        rows = _verify(_reader(folder), manifest, references, report)
+        native = possible_forms(precisions) if NATIVE in forms else ()
+        native_rows, reasons = _try_native(_reader(folder), manifest, references, native)
+        manifest = replace(
+            manifest,
+            parity=tuple(asdict(row) for row in (*rows, *native_rows)),
+            notes=notes | reasons,
+        )
         (folder / README).write_text(model_card(manifest, checkpoint), "utf-8")
         write_manifest(folder, manifest)
     return Bundle.open(path)
@@ -99,7 +107,11 @@ def verify_bundle(
     """
     bundle = Bundle.open(Path(path))
     report = on_progress or (lambda what, share: None)
-    return tuple(_verify(bundle.read, bundle.manifest, reference, report))
+    references = References(reference, parity_cases(bundle.config, bundle.mixes))
+    rows = _verify(bundle.read, bundle.manifest, references, report)
+    if why_unusable() is None:
+        rows += verify_native(bundle.read, bundle.manifest, references, bundle.native_forms)
+    return tuple(_passed(rows))
 
 
 def _wanted(
@@ -119,10 +131,27 @@ def _wanted(
                 f"{precision} has no form {' or '.join(forms) or 'at all'}",
                 hint=f"its forms are {', '.join(FORMS[precision])}",
             )
+        graphs = [form for form in possible if form != NATIVE]
+        if not graphs:
+            _refuse_alone(precision, precisions)
+            continue
         yield "token_encoder", "padded", precision
-        yield from (("bilm", form, precision) for form in possible)
+        yield from (("bilm", form, precision) for form in graphs)
         if joined:
-            yield "joined", possible[0], precision
+            yield "joined", graphs[0], precision
+
+
+def _refuse_alone(precision: str, precisions: Sequence[str]) -> None:
+    """A precision without graphs needs those of fp32, and the library that computes it."""
+    if "fp32" not in precisions:
+        raise InputError(
+            f"{precision} is computed from the weights of fp32", hint="add --precision fp32"
+        )
+    if reason := why_unusable():
+        raise BackendUnavailableError(
+            f"{precision} is a form of the backend native, which cannot run here: {reason}",
+            hint="export on Linux on x86-64 with AVX2, or without this precision",
+        )
 
 
 def _write_graph(
@@ -174,14 +203,12 @@ def _reader(folder: Path) -> ReadFile:
 
 
 def _verify(
-    read: ReadFile, manifest: Manifest, reference: Reference, report: Progress
+    read: ReadFile, manifest: Manifest, references: References, report: Progress
 ) -> list[ParityRow]:
     """Compare every graph, given the mixes of the manifest, with the reference.
 
     Raises VerificationError with the table.
     """
-    config = manifest.config
-    references = References(reference, parity_cases(config, manifest.mixes))
     rows: list[ParityRow] = []
     groups = list(_runnable(manifest.graphs))
     for number, group in enumerate(groups):
@@ -189,15 +216,36 @@ def _verify(
         report(f"verify {last.part} {last.form} {last.precision}", 0.5 + 0.5 * number / len(groups))
         name = last.form if last.part == "bilm" else last.part
         rows += _compare(GraphRunner(read, group), references, last, name)
-        if last.form == "packed" and fits_panels(config) and operators_are_usable():
-            compiled = GraphRunner(read, group, compiled_operators=True)
-            rows += _compare(compiled, references, last, f"{name} compiled")
     report("verified", 1.0)
+    return _passed(rows)
+
+
+def _passed(rows: list[ParityRow]) -> list[ParityRow]:
+    """The rows. Raises VerificationError with the table if one is beyond its tolerance."""
     if failed := [row for row in rows if not row.passed]:
         raise VerificationError(
             f"{len(failed)} of {len(rows)} outputs are beyond tolerance\n{as_text(rows)}"
         )
     return rows
+
+
+def _try_native(
+    read: ReadFile, manifest: Manifest, references: References, forms: Sequence[str]
+) -> tuple[list[ParityRow], dict[str, str]]:
+    """Rows of the forms of the backend native, and why which are left out of the bundle.
+
+    fp32 must pass, and bf16, which only native computes. int8 has its graph: where native's own
+    rounding turns vectors too far, the graph serves alone.
+    """
+    if not forms:
+        return [], {}
+    if reason := why_unusable():
+        return [], {"native": f"not verified: {reason}"}
+    rows = verify_native(read, manifest, references, forms)
+    kept = list(without_failed(rows, ["int8"]))
+    if len(kept) < len(rows):
+        return _passed(kept), {"native: int8": "not verified: it turns vectors too far"}
+    return _passed(kept), {}
 
 
 def _compare(

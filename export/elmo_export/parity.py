@@ -45,6 +45,7 @@ class Tolerance:
 TOLERANCES = {
     "fp32": Tolerance(max_scaled_error=1e-5, nudge=2.0**-23),
     "fp16": Tolerance(max_relative_error=0.015, min_cosine=0.9999),
+    "bf16": Tolerance(max_relative_error=0.06, min_cosine=0.998, nudge=2.0**-8),
     "int8": Tolerance(max_relative_error=0.25, min_cosine=0.97, mean_cosine=0.99, nudge=2.0**-7),
 }
 

@@ -5,9 +5,8 @@ Gate sums, cells, clips, mixes and pooling are FP32 in every format.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,10 +37,6 @@ class Fp32:
     name = "fp32"
     lanes: tuple[Lane, ...] = ((0,), (1,))
     stored: type[np.generic] = np.float32  # the type of h, and of input products
-
-    def held(self, weight: Weight) -> Mapping[str, NDArray[Any]]:
-        """The arrays that a graph holds for a matrix, by the names of their initializers."""
-        return {weight.name: weight.array}
 
     def strongest(self, graph: GraphBuilder, x: Value, weight: Weight, bias: Weight) -> Value:
         """Maxima (words, count, 1, 1) of a convolution over x (words, d, 1, characters)."""
@@ -162,13 +157,6 @@ class Int8(Fp32):
     def __init__(self, kept: Collection[str] = ()) -> None:
         self.kept = kept
 
-    def held(self, weight: Weight) -> Mapping[str, NDArray[Any]]:
-        """Numbers in -127..127 (K, N) and the scale (N,) of each column, or the FP32 matrix."""
-        if weight.name in self.kept:
-            return super().held(weight)
-        rounded, scales = _rounded(_matrix(weight))
-        return {f"{weight.name}/int8": rounded, f"{weight.name}/scale": scales}
-
     def product(
         self,
         graph: GraphBuilder,
@@ -181,7 +169,9 @@ class Int8(Fp32):
         """FP32 (rows, K) @ weight + addend -> FP32 (rows, N)."""
         if weight.name in self.kept:
             return super().product(graph, x, weight, addend, bound=bound)
-        rounded, scales = (graph.initializer(*item) for item in self.held(weight).items())
+        numbers, steps = _rounded(_matrix(weight))
+        rounded = graph.initializer(f"{weight.name}/int8", numbers)
+        scales = graph.initializer(f"{weight.name}/scale", steps)
         peak = graph.op("ReduceMax", graph.op("Abs", x), graph.ints(1), keepdims=1)
         peak = graph.op("Max", peak, graph.scalar(1e-30))  # a row of zeros has no scale
         step, middle = graph.scalar(1 / ACTIVATION_STEPS), graph.scalar(ACTIVATION_STEPS, np.uint8)

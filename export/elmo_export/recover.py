@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from elmo_export.checkpoint import LAYER_MIX, Checkpoint, MixLabel
-from elmo_export.panels import SUFFIX, as_matrix
 from elmo_export.shapes import expected_shapes
 from elmo_runtime.bundle import Bundle
 from elmo_runtime.errors import BundleError
@@ -33,7 +32,9 @@ def recover_checkpoint(bundle: Bundle) -> Checkpoint:
                 hint="name the checkpoint that it was exported from",
             )
         model = onnx.load_from_string(bundle.read(graph.file))
-        tensors |= dict(map(_named_tensor, model.graph.initializer))
+        tensors |= {
+            tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer
+        }
     shapes = expected_shapes(bundle.config)
     weights = {name: tensors[name].reshape(shape) for name, shape in shapes.items()}
     return Checkpoint(
@@ -54,10 +55,3 @@ def _mix_tensors(mixes: Sequence[NamedMix]) -> dict[str, NDArray[np.float32]]:
     return {
         name: np.array(array, np.float32) for name, array in zip(LAYER_MIX, arrays, strict=True)
     }
-
-
-def _named_tensor(initializer: onnx.TensorProto) -> tuple[str, NDArray[np.float32]]:
-    array = numpy_helper.to_array(initializer)
-    if initializer.name.endswith(SUFFIX):
-        return initializer.name.removesuffix(SUFFIX), as_matrix(array)
-    return initializer.name, array

@@ -1,31 +1,17 @@
-"""One bidirectional layer over packed rows: a Loop of stock operators, or one operator of ours.
-
-Where the sizes allow it, the Loop is the body of a function. ONNX Runtime computes the function
-by the operator of elmo_runtime/operators that has its name, and where that library is not
-registered puts the Loop in its place.
-"""
+"""One bidirectional layer over packed rows, as a Loop of stock operators."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from elmo_export.builder import GraphBuilder, Value
 from elmo_export.cell import LstmLayer, State
-from elmo_export.panels import SUFFIX, fits_panels, in_panels, write_as_matrix
 
 DIRECTIONS = (0, 1)
-OPERATORS = {  # by the types of the recurrent and of the projection weights
-    ("float32", "float32"): "PackedLstmpFp32",
-    ("int8", "int8"): "PackedLstmpInt8",
-    ("int8", "float32"): "PackedLstmpInt8Fp32",
-}
 
 
 @dataclass(frozen=True)
@@ -41,91 +27,11 @@ class Steps:
     h: Sequence[Value]  # (batch, P) x 2 before the first step
     c: Sequence[Value]  # (batch, C) x 2
 
-    def values(self) -> list[Value]:
-        """All of them, in the order of the function's inputs."""
-        return [*self.products, *self.rows, self.counts, *self.h, *self.c]
-
-
-FORMAL = Steps(("products0", "products1"), ("rows0", "rows1"), "counts", ("h0", "h1"), ("c0", "c1"))
-
 
 def run_layer(
     graph: GraphBuilder, layers: Sequence[LstmLayer], steps: Steps
 ) -> tuple[list[Value], list[Value]]:
     """The outputs (N, P) of both directions, and the cells (batch, C) after each last step."""
-    name = _operator(layers)
-    if name is None:
-        return _write_loop(graph, layers, steps)
-    panels = [
-        graph.initializer(held, array)
-        if array.ndim == 1
-        else graph.initializer(f"{held}{SUFFIX}", in_panels(array))
-        for held, array in _weights(layers).items()
-    ]
-    config = layers[0].config
-    results = graph.call(
-        _function(name, layers),
-        *steps.values(),
-        *panels,
-        cell_clip=config.cell_clip or math.inf,
-        proj_clip=config.proj_clip or math.inf,
-        h_range=config.proj_clip or _largest_h(layers),
-    )
-    return list(results[:2]), list(results[2:])
-
-
-def _operator(layers: Sequence[LstmLayer]) -> str | None:
-    """The operator of elmo_runtime/operators for these weights; None if there is none."""
-    if not fits_panels(layers[0].config):
-        return None
-    types = [{_type(layer, part) for layer in layers} for part in ("recurrent", "projection")]
-    if any(len(both) > 1 for both in types):
-        return None
-    return OPERATORS.get((types[0].pop(), types[1].pop()))
-
-
-def _largest_h(layers: Sequence[LstmLayer]) -> float:
-    """What |h| cannot exceed without a clip, since |sigmoid * tanh| <= 1."""
-    sums = [np.abs(layer.projection.array).sum(axis=0).max() for layer in layers]
-    return float(max(sums))
-
-
-def _function(name: str, layers: Sequence[LstmLayer]) -> onnx.FunctionProto:
-    """The Loop as a function of `Steps` and of the weights as `_weights` orders them."""
-    graph = GraphBuilder(name)
-    weights = _weights(layers)
-    formal = [f"weight{number}" for number in range(len(weights))]
-    for value, (held, array) in zip(formal, weights.items(), strict=True):
-        if array.ndim == 1:  # scales
-            graph.rename(held, value)
-        else:
-            graph.rename(held, write_as_matrix(graph, value, array.shape))
-    outputs, cells = _write_loop(graph, layers, FORMAL)
-    attributes = ("cell_clip", "proj_clip", "h_range")
-    return graph.function([*FORMAL.values(), *formal], [*outputs, *cells], attributes=attributes)
-
-
-def _type(layer: LstmLayer, part: str) -> str:
-    matrix = next(iter(layer.precision.held(getattr(layer, part)).values()))
-    return matrix.dtype.name
-
-
-def _weights(layers: Sequence[LstmLayer]) -> dict[str, NDArray[Any]]:
-    """What is held for both recurrent matrices, then both projections; matrices before scales."""
-    held = [
-        layer.precision.held(weight)
-        for part in ("recurrent", "projection")
-        for layer in layers
-        for weight in [getattr(layer, part)]
-    ]
-    arrays = {name: array for weight in held for name, array in weight.items()}
-    return dict(sorted(arrays.items(), key=lambda item: -item[1].ndim))
-
-
-def _write_loop(
-    graph: GraphBuilder, layers: Sequence[LstmLayer], steps: Steps
-) -> tuple[list[Value], list[Value]]:
-    """The same results as `run_layer`, of stock operators."""
     batch = graph.size(steps.h[0], 0)
     n_steps = graph.op("NonZero", steps.counts)
     n_steps = graph.op("Squeeze", graph.size(n_steps, 1))

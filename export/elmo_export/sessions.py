@@ -16,7 +16,6 @@ from elmo_runtime.backends.onnxruntime import EXTERNAL_DATA, import_onnxruntime
 from elmo_runtime.bundle import Graph
 from elmo_runtime.characters import BEGIN_SENTENCE, END_SENTENCE, mark_row
 from elmo_runtime.errors import BackendUnavailableError
-from elmo_runtime.operators import register_operators
 
 Array = NDArray[Any]
 ReadFile = Callable[[str], bytes]
@@ -28,30 +27,26 @@ class GraphRunner:
     read: the name of a graph's file -> its bytes.
     """
 
-    def __init__(
-        self, read: ReadFile, graphs: Sequence[Graph], *, compiled_operators: bool = False
-    ) -> None:
-        self._sessions = {
-            graph.part: _open_graph(read(graph.file), graph, compiled_operators) for graph in graphs
-        }
+    def __init__(self, read: ReadFile, graphs: Sequence[Graph]) -> None:
+        self._sessions = {graph.part: _open_graph(read(graph.file), graph) for graph in graphs}
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Inputs of the `joined` graph by name -> its outputs by name."""
         if "joined" in self._sessions:
             return run_session(self._sessions["joined"], inputs)
-        words, word_index = _distinct_words(inputs["char_ids"], inputs["lengths"])
+        words, word_index = distinct_words(inputs["char_ids"], inputs["lengths"])
         vectors = run_session(self._sessions["token_encoder"], {"char_ids": words})
         rest = {name: value for name, value in inputs.items() if name != "char_ids"}
         return run_session(self._sessions["bilm"], {**rest, **vectors, "word_index": word_index})
 
 
-def _open_graph(model: bytes, graph: Graph, compiled_operators: bool) -> Any:
+def _open_graph(model: bytes, graph: Graph) -> Any:
     if graph.precision != "fp16":
-        return open_session(model, compiled_operators=compiled_operators)
+        return open_session(model)
     return open_session(with_roundings(onnx.load_from_string(model)).SerializeToString())
 
 
-def _distinct_words(char_ids: Array, lengths: Array) -> tuple[Array, Array]:
+def distinct_words(char_ids: Array, lengths: Array) -> tuple[Array, Array]:
     """(batch, length, characters) -> distinct words with both marks, and word_index."""
     batch, length, width = char_ids.shape
     real = np.arange(length) < lengths[:, None]
@@ -77,19 +72,12 @@ def load_onnxruntime() -> ModuleType:
         ) from error
 
 
-def operators_are_usable() -> bool:
-    """Whether the compiled operators of the runtime are built and run on this processor."""
-    return register_operators(load_onnxruntime().SessionOptions()) is None
-
-
-def open_session(model: bytes, *, compiled_operators: bool = False) -> Any:
+def open_session(model: bytes) -> Any:
     """An InferenceSession on the CPU of a serialized model, which holds all its tensors."""
     onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry(EXTERNAL_DATA, os.devnull)
     options.log_severity_level = 3  # its advice on graphs would break the progress lines
-    if compiled_operators:
-        register_operators(options)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

@@ -35,6 +35,7 @@ OLDEST_SCHEMA = 1
 MANIFEST = "manifest.json"
 MANIFEST_DIGEST = "manifest.sha256"
 ENGINES = "engines"
+NATIVE = "native"  # in the parity table, in place of the name of a graph
 MAX_MANIFEST_BYTES = 1 << 20
 T = TypeVar("T")
 
@@ -117,6 +118,17 @@ class Bundle:
     def precisions(self) -> tuple[str, ...]:
         """The precisions it was exported in, e.g. ("fp32", "fp16")."""
         return tuple(dict.fromkeys(graph.precision for graph in self.manifest.graphs))
+
+    @property
+    def native_forms(self) -> tuple[str, ...]:
+        """The precisions in which its export verified the backend `native`, from the FP32 weights.
+
+        The rows of the parity table are the record: "fp32", "bf16", "int8", or none.
+        """
+        rows = [row for row in self.manifest.parity if row.get("graph") == NATIVE]
+        forms = dict.fromkeys(str(row.get("precision")) for row in rows)
+        failed = {row.get("precision") for row in rows if row.get("passed") is not True}
+        return tuple(form for form in forms if form not in failed)
 
     @classmethod
     def open(cls, path: Path) -> Bundle:

@@ -33,7 +33,7 @@ from elmo_runtime.word_vectors import Word
 
 # Larger batches are no faster on the CPU (at 1024 the small and the original size are fastest) and
 # take more memory; a GPU has both to spare, and its engines are built for as many.
-TOKEN_BUDGETS = {"onnxruntime-cpu": 1024}
+TOKEN_BUDGETS = {"onnxruntime-cpu": 1024, "native": 4096}
 GPU_TOKEN_BUDGET = 8192
 CACHE_WORDS = 32_768  # 64 MB at P = 512, and most of the running words of any text
 STREAM_BATCHES = 8  # a stream reads that many full batches ahead, to sort them by length
@@ -100,7 +100,6 @@ class Embedder:
         state: str = "zero",
         threads: int | None = None,
         spinning: bool = True,
-        compiled_operators: bool = True,
         token_budget: int | None = None,
         max_sentence_tokens: int | None = None,
         cache_words: int = CACHE_WORDS,
@@ -118,9 +117,8 @@ class Embedder:
         BackendUnavailableError or VerificationError. precision: "auto" is fp32 on the CPU,
         and on a GPU fp16 if the bundle holds it. state: what the LSTMs start from: "zero", "warm"
         (stored in the bundle) or "carry" (row b continues row b of the last call). threads,
-        spinning: of the CPU. compiled_operators: False computes on the CPU by stock operators also
-        where ours are built; vectors differ in the seventh digit. token_budget: most tokens of one
-        batch, padding and sentence marks counted, None what suits the backend; a longer sentence is
+        spinning: of the CPU. token_budget: most tokens of one batch, padding and sentence marks
+        counted, None what suits the backend; a longer sentence is
         computed in windows, which gives the same vectors at twice the work, unless
         max_sentence_tokens refuses it. max_running: calls that compute at once, each with a batch
         in memory; max_waiting more wait for their turn, each at most `timeout` seconds, or else get
@@ -137,7 +135,6 @@ class Embedder:
         options = BackendOptions(
             threads=threads,
             spinning=spinning,
-            compiled_operators=compiled_operators,
             trusted_engines=tuple(trusted_engines),
         )
 
@@ -174,12 +171,12 @@ class Embedder:
 
     @property
     def backend(self) -> str:
-        """The backend in use: "tensorrt", "onnxruntime-cuda" or "onnxruntime-cpu"."""
+        """The one in use: "tensorrt", "onnxruntime-cuda", "native" or "onnxruntime-cpu"."""
         return self._pipeline.backend.name
 
     @property
     def precision(self) -> str:
-        """The precision of the graphs in use: "fp32", "fp16" or "int8"."""
+        """The precision of the graphs in use: "fp32", "fp16", "bf16" or "int8"."""
         return self._pipeline.backend.precision
 
     @property

@@ -85,7 +85,7 @@ def test_pypi_takes_the_wheel_and_it_holds_the_operators(wheel):
     assert all(tag.startswith("manylinux_") for tag in tags)
     assert "manylinux_2_28_x86_64" in tags
     names = zipfile.ZipFile(wheel).namelist()
-    assert "elmo_runtime/operators/libpacked_lstmp.so" in names
+    assert "elmo_runtime/backends/native/libelmo_native.so" in names
 
 
 def test_the_sdist_holds_what_its_tests_and_its_demo_need():

@@ -142,7 +142,7 @@ def test_a_corrupt_bundle_is_no_reason_to_fall_back(choose):
 
 def test_the_chain_is_the_one_in_the_design():
     names = [candidate.name for candidate in CANDIDATES]
-    assert names == ["tensorrt", "onnxruntime-cuda", "onnxruntime-cpu"]
+    assert names == ["tensorrt", "onnxruntime-cuda", "native", "onnxruntime-cpu"]
 
 
 def test_with_the_cpu_wheel_alone_there_is_nothing_to_warn_of(bundle):

@@ -21,7 +21,6 @@ class BackendOptions:
 
     threads: int | None = None  # None: one per core that this process may use
     spinning: bool = True  # threads wait actively: faster, but a core is busy while they wait
-    compiled_operators: bool = True  # of elmo_runtime/operators, where they are built
     trusted_engines: tuple[str, ...] = ()  # digests of engines from elsewhere that may be opened
 
 

@@ -34,7 +34,6 @@ from elmo_runtime.errors import (
     BundleVersionError,
     DeviceMemoryError,
 )
-from elmo_runtime.operators import register_operators
 from elmo_runtime.processors import is_restricted, usable_cpus
 
 _LOGGER = logging.getLogger(__name__)
@@ -277,8 +276,6 @@ def _create_session(bundle: Bundle, name: str, provider: str, options: BackendOp
     settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spinning)))
     # Tensors in other files would be read from the current directory. A bundle has none.
     settings.add_session_config_entry(EXTERNAL_DATA, os.devnull)
-    if provider == CPU and options.compiled_operators and (reason := register_operators(settings)):
-        _LOGGER.info("%s runs on stock operators: the compiled ones are %s", name, reason)
     if provider == CUDA:
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     provider_options = [_CUDA_OPTIONS if provider == CUDA else {}]

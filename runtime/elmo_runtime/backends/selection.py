@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from elmo_runtime.backends import onnxruntime
 from elmo_runtime.backends.base import Backend, BackendOptions
+from elmo_runtime.backends.native import backend as native
 from elmo_runtime.backends.tensorrt import has_engine, open_tensorrt
 from elmo_runtime.bundle import Bundle
 from elmo_runtime.errors import (
@@ -34,12 +35,14 @@ class Candidate:
 
     is_expected: whether the user made it ready, by its library or by an engine in the bundle, so
     that its failure deserves a warning. open: raises BackendUnavailableError, BackendError or
-    EngineError when it cannot run.
+    EngineError when it cannot run. serves: whether it was made ready for a precision; "auto" passes
+    it by in silence where not.
     """
 
     name: str
     is_expected: Callable[[Bundle], bool]
     open: Callable[[Bundle, str, BackendOptions], Backend]
+    serves: Callable[[Bundle, str], bool] = lambda bundle, precision: True
 
 
 CANDIDATES: tuple[Candidate, ...] = (  # the best first
@@ -47,6 +50,7 @@ CANDIDATES: tuple[Candidate, ...] = (  # the best first
     Candidate(
         "onnxruntime-cuda", lambda bundle: onnxruntime.cuda_is_installed(), onnxruntime.open_cuda
     ),
+    Candidate("native", native.is_ready, native.open_native, native.serves),
     Candidate("onnxruntime-cpu", lambda bundle: True, onnxruntime.open_cpu),
 )
 
@@ -97,7 +101,7 @@ def open_next(
     names = [candidate.name for candidate in chain]
     rest = chain[names.index(failed) + 1 :] if failed in names else ()
     for candidate in rest:
-        if not candidate.is_expected(bundle):
+        if not (candidate.is_expected(bundle) and candidate.serves(bundle, precision)):
             continue
         # OSError: since loading, the process may have lost the right to read the bundle.
         with contextlib.suppress(*FAILURES, BundleError, OSError):
@@ -135,7 +139,7 @@ def _open_first(
 ) -> Backend:
     failures: list[tuple[str, ElmoDeployError]] = []
     for candidate in candidates:
-        if not candidate.is_expected(bundle):
+        if not (candidate.is_expected(bundle) and candidate.serves(bundle, precision)):
             continue
         try:
             backend = _open_checked(candidate, bundle, precision, options, check)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,16 @@ from numpy.typing import NDArray
 
 from elmo_runtime.backends.base import BackendOptions, BiLmInputs, FloatArray
 from elmo_runtime.backends.native.cores import usable_cores
-from elmo_runtime.backends.native.initializers import open_initializers
-from elmo_runtime.backends.native.library import Batch, Model, StateView, tensor_shapes
-from elmo_runtime.bundle import Bundle
+from elmo_runtime.backends.native.initializers import read_initializers
+from elmo_runtime.backends.native.library import (
+    Batch,
+    Model,
+    StateView,
+    instruction_set,
+    load_library,
+    tensor_shapes,
+)
+from elmo_runtime.bundle import Bundle, Manifest
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import BackendError, BackendUnavailableError, BundleVersionError
 from elmo_runtime.mixes import Mixes, mix_batch
@@ -23,28 +29,55 @@ from elmo_runtime.outputs import Output
 WORD_EMB, ELMO, DEFAULT = Output.WORD_EMB.value, Output.ELMO.value, Output.DEFAULT.value
 
 
+def is_ready(bundle: Bundle) -> bool:
+    """Whether the library runs on this machine and the bundle was verified with it."""
+    if not bundle.native_forms:
+        return False
+    try:
+        return instruction_set() is not None
+    except BackendUnavailableError:
+        return False
+
+
+def serves(bundle: Bundle, precision: str) -> bool:
+    """Whether the bundle was verified with it in this precision."""
+    return precision == "auto" or precision in bundle.native_forms
+
+
+def open_native(bundle: Bundle, precision: str, options: BackendOptions) -> NativeBackend:
+    """Raises BackendUnavailableError without the library, AVX2 or a verified form."""
+    load_library()
+    forms = bundle.native_forms
+    wanted = ("fp32", "bf16", "int8") if precision == "auto" else (precision,)
+    for form in wanted:
+        if form in forms:
+            tensors = read_tensors(bundle.read, bundle.manifest)
+            return NativeBackend(bundle.config, tensors, form, options)
+    raise BackendUnavailableError(
+        f"the export of {bundle.path} verified native in {', '.join(forms) or 'no precision'},"
+        f" not in {' or '.join(wanted)}",
+        hint="export again on a machine with the native library, with --precision fp32"
+        + "".join(f" --precision {form}" for form in wanted if form in ("bf16", "int8")),
+    )
+
+
 class NativeBackend:
     """One form (fp32, bf16 or int8) of a bundle's model on the CPU."""
 
     name = "native"
     longest: int | None = None
 
-    def __init__(self, bundle: Bundle, form: str, options: BackendOptions) -> None:
+    def __init__(
+        self,
+        config: ElmoConfig,
+        tensors: Mapping[str, NDArray[np.float32]],
+        form: str,
+        options: BackendOptions,
+    ) -> None:
         self.precision = form
-        self._config = bundle.config
-        with contextlib.ExitStack() as files:
-            tensors: dict[str, NDArray[np.float32]] = {}
-            for part in ("token_encoder", "bilm"):
-                path = bundle.path / _weights_file(bundle, part)
-                tensors |= files.enter_context(open_initializers(path))
-            self._model = Model(
-                bundle.config,
-                _fitting(bundle, tensors),
-                form=form,
-                threads=options.threads or usable_cores(),
-                spinning=options.spinning,
-            )
-            tensors.clear()
+        self._config = config
+        threads = options.threads or usable_cores()
+        self._model = Model(config, tensors, form=form, threads=threads, spinning=options.spinning)
 
     def encode_words(self, char_ids: NDArray[np.int32]) -> FloatArray:
         """(words, max_characters) ids, at least one word -> (words, P)."""
@@ -104,34 +137,42 @@ class NativeBackend:
         self._model.close()
 
 
-def _weights_file(bundle: Bundle, part: str) -> str:
-    graph = bundle.graph(part, "fp32", forms=("padded", "packed"))
-    if graph is None:
-        raise BackendUnavailableError(
-            f"{bundle.path} holds no fp32 {part} graph, from which native takes its weights",
-            hint="export the checkpoint with --precision fp32 too",
-        )
-    return graph.file
+def read_tensors(
+    read: Callable[[str], bytes], manifest: Manifest
+) -> dict[str, NDArray[np.float32]]:
+    """The model's tensors, as views of the bytes of its fp32 graphs; read: file name -> bytes.
+
+    Raises BackendUnavailableError without such graphs, BundleVersionError for a tensor that is
+    missing or has another shape than the config says.
+    """
+    found: dict[str, NDArray[np.float32]] = {}
+    for part in ("token_encoder", "bilm"):
+        files = [g.file for g in manifest.graphs if (g.part, g.precision) == (part, "fp32")]
+        if not files:
+            raise BackendUnavailableError(
+                f"there is no fp32 graph {part} from which native could take its weights",
+                hint="export the checkpoint with --precision fp32 too",
+            )
+        found |= read_initializers(read(files[0]), name=files[0])
+    return {
+        name: _fitting(name, shape, found) for name, shape in tensor_shapes(manifest.config).items()
+    }
 
 
 def _fitting(
-    bundle: Bundle, found: Mapping[str, NDArray[np.float32]]
-) -> dict[str, NDArray[np.float32]]:
-    """The tensors of the model. Raises BundleVersionError for one missing or of another shape."""
-    tensors = {}
-    for name, shape in tensor_shapes(bundle.config).items():
-        if name not in found:
-            raise BundleVersionError(
-                f"{bundle.path} holds no tensor {name}", hint="export the checkpoint again"
-            )
-        # A graph's convolutions are two-dimensional: (count, d, 1, width).
-        if [n for n in found[name].shape if n != 1] != [n for n in shape if n != 1]:
-            raise BundleVersionError(
-                f"{bundle.path}: tensor {name} is {found[name].shape}, the config says {shape}",
-                hint="export the checkpoint again",
-            )
-        tensors[name] = found[name]
-    return tensors
+    name: str, shape: tuple[int, ...], found: Mapping[str, NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    if name not in found:
+        raise BundleVersionError(
+            f"the fp32 graphs hold no tensor {name}", hint="export the checkpoint again"
+        )
+    # A graph's convolutions are two-dimensional: (count, d, 1, width).
+    if [n for n in found[name].shape if n != 1] != [n for n in shape if n != 1]:
+        raise BundleVersionError(
+            f"tensor {name} is {found[name].shape}, the config says {shape}",
+            hint="export the checkpoint again",
+        )
+    return found[name]
 
 
 def _check_shapes(config: ElmoConfig, inputs: BiLmInputs) -> None:
@@ -175,6 +216,7 @@ def _contiguous(inputs: BiLmInputs) -> dict[str, NDArray[Any]]:
     }
 
 
+@np.errstate(all="ignore")  # small shares underflow; a caller may have made that an error
 def _shares(weights: NDArray[np.float32], gamma: NDArray[np.float32]) -> NDArray[np.float32]:
     """(mixes, layers + 1): gamma * softmax(weights)."""
     powers = np.exp(weights - weights.max(axis=1, keepdims=True), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""The weights of an ONNX file as arrays in a memory map, read without the onnx package.
+"""The weights of an ONNX file as views of its bytes, read without the onnx package.
 
 It knows the wire format of protobuf and, of onnx.proto, some fields with their numbers:
 ModelProto.graph (7), GraphProto.initializer (5), and TensorProto's dims (1), data_type (2),
@@ -7,11 +7,8 @@ name (8) and raw_data (9). Everything else is skipped.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import mmap
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,42 +26,28 @@ class _MalformedError(ValueError):
     """The bytes are not what a protobuf message looks like."""
 
 
-@contextlib.contextmanager
-def open_initializers(path: Path) -> Iterator[Mapping[str, NDArray[np.float32]]]:
-    """Yield the float32 initializers by name, as views of the file.
+def read_initializers(content: bytes, *, name: str) -> dict[str, NDArray[np.float32]]:
+    """The float32 initializers of an ONNX file by their names, as views of its content.
 
-    The views must not be used after the context, which unmaps the file. Raises BundleVersionError
-    for a file that is not an ONNX model, or whose tensors do not fill their shapes.
+    name: of the file, for messages. Raises BundleVersionError for what is not an ONNX model, or
+    whose tensors do not fill their shapes.
     """
-    with path.open("rb") as file:
-        try:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError as error:  # an empty file
-            raise _unreadable(path, error) from error
-    try:
-        yield _read(path, mapped)
-    finally:
-        with contextlib.suppress(BufferError):  # a caller still holds a view: it is freed later
-            mapped.close()
-
-
-def _read(path: Path, mapped: mmap.mmap) -> dict[str, NDArray[np.float32]]:
-    content, data = np.frombuffer(mapped, np.uint8), memoryview(mapped)
+    data, numbers = memoryview(content), np.frombuffer(content, np.uint8)
     try:
         tensors = {}
         for graph in _messages(data, (0, len(data)), field=7):
             for tensor in _messages(data, graph, field=5):
-                named = _tensor(data, content, tensor)
+                named = _tensor(data, numbers, tensor)
                 if named:
                     tensors[named[0]] = named[1]
         return tensors
     except (_MalformedError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(name, error) from error
 
 
-def _unreadable(path: Path, error: Exception) -> BundleVersionError:
+def _unreadable(name: str, error: Exception) -> BundleVersionError:
     return BundleVersionError(
-        f"{path} holds no readable weights: {error}", hint="export the checkpoint again"
+        f"{name} holds no readable weights: {error}", hint="export the checkpoint again"
     )
 
 
