@@ -16,6 +16,12 @@ elmo-deploy import --archive model.tar.gz -o CHECKPOINT,
 elmo-deploy import --to-hdf5 CHECKPOINT -o FOLDER"""
 
 
+MIX_OF_AN_ARCHIVE = (
+    "note: the layer mix that this model trained is in its weights.th, which is not read; pass"
+    " its scalar_parameters and gamma to embed by --mix-weights and --gamma"
+)
+
+
 def import_(
     output: Annotated[
         Path, typer.Option("--out", "-o", help="The directory to write.", show_default=False)
@@ -44,20 +50,22 @@ def import_(
         case None, None, Path(), None:
             from elmo_deploy.importers.allennlp_archive import import_archive
 
-            _write(import_archive(archive), output)
+            _write(import_archive(archive), output, note=MIX_OF_AN_ARCHIVE)
         case None, None, None, Path():
             _write_hdf5(to_hdf5, output)
         case _:
             raise InputError("these options of import do not go together", hint=FORMS)
 
 
-def _write(checkpoint: Checkpoint, output: Path) -> None:
+def _write(checkpoint: Checkpoint, output: Path, *, note: str = "") -> None:
     from elmo_deploy.cli import terminal
     from elmo_deploy.cli.inspect import count_parameters
 
     checkpoint.write(output)
     console = terminal.stderr()
     console.print(f"{count_parameters(checkpoint.config):,} parameters -> {output}")
+    if note:
+        console.print(note)
     console.print(f"next: elmo-deploy export {output} -o BUNDLE")
 
 
@@ -67,5 +75,10 @@ def _write_hdf5(folder: Path, output: Path) -> None:
     from elmo_export.checkpoint import Checkpoint
 
     options, weights = output / "options.json", output / "weights.hdf5"
-    export_hdf5(Checkpoint.read(folder), options, weights)
-    terminal.stderr().print(f"{options} and {weights} can be read by AllenNLP and bilm-tf")
+    checkpoint = Checkpoint.read(folder)
+    export_hdf5(checkpoint, options, weights)
+    console = terminal.stderr()
+    console.print(f"{options} and {weights} can be read by AllenNLP and bilm-tf")
+    if checkpoint.mixes:
+        names = ", ".join(mix.name for mix in checkpoint.mixes)
+        console.print(f"note: the format has no place for layer mixes, so it lacks {names}")

@@ -190,6 +190,9 @@ def make_model(
     keeps_softmax = start.vocabulary == vocabulary.words
     if not model.load_checkpoint(start, with_softmax=keeps_softmax):
         logger.warning("the softmax starts anew: the checkpoint has none for this vocabulary")
+    if start.mixes:
+        names = ", ".join(mix.name for mix in start.mixes)
+        logger.warning("layer mixes %s are not kept: train them again on the new model", names)
     return model
 
 

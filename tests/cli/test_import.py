@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from elmo_deploy.importers.bilm_hdf5 import export_hdf5
+from elmo_deploy.model import Elmo
 from elmo_export.checkpoint import Checkpoint
+from random_models import tiny_config
 
 
 @pytest.fixture
@@ -33,6 +35,13 @@ def test_published_weights_become_a_checkpoint_and_come_back(
         np.testing.assert_array_equal(tensor, tiny_checkpoint.tensors[name])
 
 
+def test_layer_mixes_that_the_format_cannot_hold_are_named(run, tmp_path):
+    """They stayed behind in silence."""
+    Elmo(tiny_config(), mix_names=["ner", "pos"]).to_checkpoint().write(tmp_path / "model")
+    answer = run("import", "--to-hdf5", tmp_path / "model", "-o", tmp_path / "files")
+    assert (answer.code, "so it lacks ner, pos" in answer.stderr) == (0, True)
+
+
 def test_weights_that_are_not_hdf5_are_named_in_one_line(run, published, tmp_path):
     options, weights = published
     weights.write_bytes(b"not HDF5 at all" * 100)
@@ -51,7 +60,9 @@ def test_an_archive_of_allennlp_becomes_the_same_checkpoint(
         tar.add(tmp_path / "config.json", "config.json")
         for file, key in zip(published, ("options_file", "weight_file"), strict=True):
             tar.add(file, f"fta/model.elmo.{key}")
-    assert run("import", "--archive", model, "-o", tmp_path / "checkpoint").code == 0
+    answer = run("import", "--archive", model, "-o", tmp_path / "checkpoint")
+    assert answer.code == 0
+    assert "the layer mix that this model trained is in its weights.th" in answer.stderr
     tensors = Checkpoint.read(tmp_path / "checkpoint").tensors
     for name, tensor in tiny_checkpoint.tensors.items():
         np.testing.assert_array_equal(tensors[name], tensor)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from elmo_deploy.model import Elmo
 from elmo_deploy.model.lstm import LstmState
 from elmo_deploy.training import TrainingOptions, Vocabulary, evaluate, train
 from elmo_deploy.training.distributed import Processes
@@ -235,6 +236,13 @@ def test_a_checkpoint_without_a_softmax_gets_one(options, run, tmp_path, caplog)
     assert set(SOFTMAX) < set(tuned.tensors)
     name = "bilm.forward_stack.layers.0.input_weight"
     assert np.allclose(tuned.tensors[name], bare.tensors[name], atol=1e-6)
+
+
+def test_layer_mixes_that_training_does_not_keep_are_named(options, run, tmp_path, caplog):
+    """They were lost in silence, though the language model under them has changed."""
+    start = Elmo(options().model, mix_names=["ner", "pos"]).to_checkpoint()
+    run(options(), tmp_path / "run", start=start)
+    assert "layer mixes ner, pos are not kept" in caplog.text
 
 
 def test_a_checkpoint_of_another_shape_is_refused(options, run, tmp_path):
