@@ -124,7 +124,7 @@ def metrics(step, loss):
 
 @pytest.mark.parametrize("losses", [(9.0, 4.0), (4.0, 3.8), (20.0, 19.9)])
 def test_the_curve_has_plain_numbers_and_names_the_sampled_softmax(tmp_path, monkeypatch, losses):
-    """The axis was labelled 6 x 10^1, and did not say that the perplexity is a sampled one."""
+    """The axis was labeled 6 x 10^1, and did not say that the perplexity is a sampled one."""
     drawn = []
     savefig = Figure.savefig
     monkeypatch.setattr(
