@@ -100,6 +100,7 @@ class Embedder:
         state: str = "zero",
         threads: int | None = None,
         spinning: bool = True,
+        gpu_mem_limit: int | None = None,
         token_budget: int | None = None,
         max_sentence_tokens: int | None = None,
         cache_words: int = CACHE_WORDS,
@@ -117,8 +118,9 @@ class Embedder:
         BackendUnavailableError or VerificationError. precision: "auto" is fp32 on the CPU,
         and on a GPU fp16 if the bundle holds it. state: what the LSTMs start from: "zero", "warm"
         (stored in the bundle) or "carry" (row b continues row b of the last call). threads,
-        spinning: of the CPU. token_budget: most tokens of one batch, padding and sentence marks
-        counted, None what suits the backend; a longer sentence is
+        spinning: of the CPU. gpu_mem_limit: bytes of device memory that ONNX Runtime may take on
+        CUDA, weights included; None is no limit. token_budget: most tokens of one batch, padding
+        and sentence marks counted, None what suits the backend; a longer sentence is
         computed in windows, which gives the same vectors at twice the work, unless
         max_sentence_tokens refuses it. max_running: calls that compute at once, each with a batch
         in memory; max_waiting more wait for their turn, each at most `timeout` seconds, or else get
@@ -130,11 +132,14 @@ class Embedder:
         arguments = {name: value for name, value in locals().items() if name != "cls"}
         if threads is not None:
             _check_threads(threads)
+        if gpu_mem_limit is not None:
+            _check_count("gpu_mem_limit", gpu_mem_limit, least=1)
         limits = Limits(max_running=max_running, max_waiting=max_waiting, timeout=timeout)
         opened = Bundle.open(_resolved(Path(bundle)))
         options = BackendOptions(
             threads=threads,
             spinning=spinning,
+            gpu_mem_limit=gpu_mem_limit,
             trusted_engines=tuple(trusted_engines),
         )
 

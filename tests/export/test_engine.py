@@ -22,7 +22,6 @@ from elmo_runtime.bundle import Bundle
 from elmo_runtime.engines import ENGINE_JSON, read_engine, read_plan
 from elmo_runtime.errors import (
     BackendUnavailableError,
-    EngineError,
     EngineMismatchError,
     InputError,
 )
@@ -197,7 +196,8 @@ def test_fp32_is_compiled_too_and_is_seen_as_such(tiny_checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "error", "text"),
     [
-        ({"precision": "int8"}, EngineError, "no padded token_encoder graph of precision int8"),
+        ({"precision": "int8"}, InputError, "cannot be built in precision 'int8'"),
+        ({"length": [(0, 0, 0)]}, InputError, "length 0:0:0"),
         ({"compute_capability": None}, InputError, "no NVIDIA GPU here"),
         ({"compute_capability": "9.0"}, InputError, "no engines for compute capability 9.0"),
         ({"compute_capability": "fast"}, InputError, "'fast' is no compute capability"),

@@ -21,6 +21,7 @@ class BackendOptions:
 
     threads: int | None = None  # None: one per core that this process may use
     spinning: bool = True  # threads wait actively: faster, but a core is busy while they wait
+    gpu_mem_limit: int | None = None  # bytes of device memory that ONNX Runtime may take
     trusted_engines: tuple[str, ...] = ()  # digests of engines from elsewhere that may be opened
 
 

@@ -12,6 +12,7 @@ import os
 import re
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +26,7 @@ from elmo_runtime.backends.base import (
     FloatArray,
     choose_precision,
 )
+from elmo_runtime.backends.bucketed import Buckets
 from elmo_runtime.backends.trimming import trimming_is_exact
 from elmo_runtime.bundle import MANIFEST, Bundle, Graph, Tensor
 from elmo_runtime.characters import trim
@@ -47,6 +49,7 @@ EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
 _MEMORY = re.compile(r"out of memory|failed to allocate|bad_alloc|ALLOC_FAILED", re.IGNORECASE)
 _SMALLER = "use a smaller token_budget"
 _INSTALL = 'pip install "elmo-deploy[cpu]", or "elmo-deploy[gpu]" for NVIDIA GPUs'
+SHRINK_EVERY = 256  # runs; a bound on what shapes of long ago still hold
 _CUDNN = "libcudnn.so.9"  # opened at the first convolution, so it is not in the header
 _HEADER_BYTES = 8 << 20  # 17 kB in 1.31
 _NVIDIA_LIBRARY = re.compile(rb"\0(lib(?:cu|nv)\w+\.so\.[\d.]+)(?=\0)")
@@ -73,8 +76,12 @@ class OnnxRuntimeBackend:
         self._widest_filter = max(width for width, _ in bundle.config.filters)
         encoder = _find(bundle, "token_encoder", ("padded",), precision)
         bilm = _find(bundle, "bilm", forms, precision)
-        self._encoder = _open(bundle, encoder, provider, options)
-        self._bilm = _open(bundle, bilm, provider, options)
+        # Each session has a memory arena of its own; the biLM needs most.
+        limit = options.gpu_mem_limit
+        small = None if limit is None else limit // 4
+        large = None if limit is None or small is None else limit - small
+        self._encoder = _open(bundle, encoder, provider, replace(options, gpu_mem_limit=small))
+        self._bilm = _open(bundle, bilm, provider, replace(options, gpu_mem_limit=large))
         self._trims = provider == CPU and trimming_is_exact(self._encode, bundle.config)
 
     def encode_words(self, char_ids: NDArray[np.int32]) -> FloatArray:
@@ -118,8 +125,44 @@ class _Session:
                 binding.bind_cpu_input(name, array)
             for name in outputs:
                 binding.bind_output(name, "cpu")
-            self._session.run_with_iobinding(binding)
+            self._session.run_with_iobinding(binding, self._run_options(contiguous))
             return dict(zip(outputs, binding.copy_outputs_to_cpu(), strict=True))
+
+    def _run_options(self, inputs: Mapping[str, NDArray[Any]]) -> Any | None:
+        """How to run; None: as usual."""
+        return None
+
+
+class _CudaSession(_Session):
+    """Pads to buckets, and gives device memory back that earlier shapes needed."""
+
+    def __init__(self, session: Any, graph: Graph) -> None:
+        super().__init__(session)
+        self._buckets = Buckets(graph)
+        self._seen: set[tuple[tuple[int, ...], ...]] = set()
+        self._runs = 0
+        shrinking = import_onnxruntime().RunOptions()
+        shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "gpu:0")
+        self._shrinking = shrinking
+
+    def run(
+        self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
+    ) -> dict[str, FloatArray]:
+        """Arrays by name -> the outputs asked for, on the host."""
+        try:
+            computed = super().run(self._buckets.pad(inputs), outputs)
+        except DeviceMemoryError:
+            self._seen.clear()  # so that the next runs give back what they can
+            raise
+        return self._buckets.cut(computed, inputs)
+
+    def _run_options(self, inputs: Mapping[str, NDArray[Any]]) -> Any | None:
+        """Shrink the arena after the first run of a shape and now and then: it costs a wait."""
+        shapes = tuple(array.shape for array in inputs.values())
+        is_new = shapes not in self._seen
+        self._seen.add(shapes)
+        self._runs += 1
+        return self._shrinking if is_new or self._runs % SHRINK_EVERY == 0 else None
 
 
 def cuda_is_installed() -> bool:
@@ -264,7 +307,7 @@ def _open(bundle: Bundle, graph: Graph, provider: str, options: BackendOptions) 
         )
     _check_placement(session, provider)
     _check_interface(session, graph)
-    return _Session(session)
+    return _Session(session) if provider == CPU else _CudaSession(session, graph)
 
 
 def _create_session(bundle: Bundle, name: str, provider: str, options: BackendOptions) -> Any:
@@ -278,7 +321,7 @@ def _create_session(bundle: Bundle, name: str, provider: str, options: BackendOp
     settings.add_session_config_entry(EXTERNAL_DATA, os.devnull)
     if provider == CUDA:
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    provider_options = [_CUDA_OPTIONS if provider == CUDA else {}]
+    provider_options = [_cuda_options(options) if provider == CUDA else {}]
     try:
         with _translated_errors():
             session = onnxruntime.InferenceSession(
@@ -296,6 +339,11 @@ def _create_session(bundle: Bundle, name: str, provider: str, options: BackendOp
         ) from error
     _SESSIONS.add(session)
     return session
+
+
+def _cuda_options(options: BackendOptions) -> dict[str, str]:
+    limit = options.gpu_mem_limit
+    return _CUDA_OPTIONS | ({} if limit is None else {"gpu_mem_limit": str(limit)})
 
 
 def _threads(options: BackendOptions) -> int:
