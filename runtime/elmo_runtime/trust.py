@@ -58,6 +58,6 @@ def _built_here(ledger: Path) -> frozenset[str]:
             return frozenset()
         if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             return frozenset()
-        return frozenset(_DIGEST.findall(ledger.read_text("ascii")))
+        return frozenset(_DIGEST.findall(ledger.read_text("ascii", errors="replace")))
     except (OSError, UnicodeDecodeError):
         return frozenset()

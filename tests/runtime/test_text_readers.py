@@ -96,6 +96,12 @@ def test_utf16_is_named_and_not_taken_for_text(tmp_path, encoding):
     assert all(isinstance(bad, BadRecord) for bad in read(path))
 
 
+def test_compressed_text_under_the_name_of_a_text_is_named(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(gzip.compress(b"old dogs\n"))
+    assert "this is compressed; unpack it" in str(read(path)[0])
+
+
 def test_blank_lines_of_json_lines_are_skipped(tmp_path):
     """They ended the run, or were counted as skipped lines."""
     path = written(

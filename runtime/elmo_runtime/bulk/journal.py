@@ -124,7 +124,7 @@ def _write_json(path: Path, content: Mapping[str, Any], *, wait: float = 0.0) ->
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        content: dict[str, Any] = json.loads(path.read_bytes())
         return dict(content)
     except (ValueError, TypeError) as error:
         raise ArtefactError(

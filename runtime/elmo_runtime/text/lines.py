@@ -18,6 +18,7 @@ from elmo_runtime.text.records import BadRecord
 MAX_LINE_BYTES = 16 << 20
 UTF8_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_GZIP_MARK = b"\x1f\x8b"
 _PIECE_BYTES = 1 << 16
 _MARK_AND_END = len(UTF8_MARK + b"\r\n")
 
@@ -109,6 +110,8 @@ def _decoded(line: bytes | None, where: str) -> Line | BadRecord:
         return BadRecord(where, f"the line is longer than {MAX_LINE_BYTES} bytes")
     if line.startswith(_UTF16_MARKS):
         return BadRecord(where, "this is UTF-16; convert it: iconv -f UTF-16 -t UTF-8")
+    if line.startswith(_GZIP_MARK):
+        return BadRecord(where, "this is compressed; unpack it, or let its name end in .gz")
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
