@@ -91,7 +91,9 @@ def evaluate(
         return
     rows = [[name.replace("_", " "), f"{value:,.2f}"] for name, value in list(figures.items())[:3]]
     rows.append(["unknown words", f"{result.unknown_share:.1%}"])
-    terminal.stdout().print(terminal.table(f"{result.n_tokens:,} tokens", ["", ""], rows))
+    terminal.stdout().print(
+        terminal.table(f"{result.n_tokens:,} tokens", ["measure", "value"], rows)
+    )
 
 
 def _print_scores(

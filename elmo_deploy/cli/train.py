@@ -138,11 +138,11 @@ def train(
             }
         )
     elif result.finished:
-        terminal.stdout().print(f"trained: {result.checkpoint}")
+        terminal.stdout().print(f"trained: {result.checkpoint}", soft_wrap=True)
         if result.best is not None:
-            terminal.stdout().print(f"best on the held-out text: {result.best}")
+            terminal.stdout().print(f"best on the held-out text: {result.best}", soft_wrap=True)
         terminal.stdout().print(
-            f"next: elmo-deploy evaluate {result.checkpoint} --text 'heldout/*'"
+            f"next: elmo-deploy evaluate {result.checkpoint} --text 'heldout/*'", soft_wrap=True
         )
     else:
         terminal.stdout().print(f"stopped at step {result.step} of {result.total_steps}, saved")

@@ -29,7 +29,9 @@ def draw_curve(
     steps = [record.step for record in records]
     for direction in ("forward", "backward"):
         losses = [getattr(record, f"{direction}_loss") for record in records]
-        axes.plot(steps, [math.exp(min(loss, 700.0)) for loss in losses], label=direction)
+        axes.plot(
+            steps, [math.exp(min(loss, 700.0)) for loss in losses], label=f"training, {direction}"
+        )
     steps = [record.step for record in heldout]
     for name, label in (("", "states carried"), ("zero_state_", "from the zero state")):
         values = [getattr(record, f"{name}perplexity") for record in heldout]
@@ -44,8 +46,10 @@ def draw_curve(
 
 
 def _label(*, sampled: bool, heldout: bool) -> str:
-    training = "training perplexity (sampled softmax)" if sampled else "training perplexity"
-    return f"{training}, held-out perplexity" if heldout else training
+    """Short enough for the height of the picture; the legend names the held-out lines."""
+    if heldout:
+        return "perplexity (training: sampled softmax)" if sampled else "perplexity"
+    return "training perplexity (sampled softmax)" if sampled else "training perplexity"
 
 
 def _write_plain_numbers(axes: Axes) -> None:

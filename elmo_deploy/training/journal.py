@@ -107,7 +107,7 @@ class Journal:
     def record_heldout(self, metrics: HeldoutMetrics) -> bool:
         """Write one record to every place; returns whether its zero-state perplexity is the best.
 
-        An embedder starts every text from the zero state, unless it is told otherwise.
+        An embedder starts every text from the zero state, unless another state policy is chosen.
         """
         best = min((r.zero_state_perplexity for r in self.heldout), default=float("inf"))
         self._heldout.append(metrics)

@@ -105,15 +105,15 @@ class Learner:
         return self.lexicon.batch(forward, backward).to(self._device)
 
     def _starting_state(self, counter: int) -> LstmState:
-        """Where each row ended its last window, except the few that are drawn to begin anew."""
+        """Where each row ended its last window; the few that are drawn restart from zero."""
         options = self._options
         drawn = numbers_for(Purpose.ZERO_STATES, options.seed, counter).random(self._n_rows)
-        begins_anew = torch.from_numpy(drawn[self._rows] < options.zero_state_probability)
-        rows = begins_anew.to(self._device).unsqueeze(1)
+        restarts = torch.from_numpy(drawn[self._rows] < options.zero_state_probability)
+        rows = restarts.to(self._device).unsqueeze(1)
         return LstmState(*(part.masked_fill(rows, 0.0) for part in self._state))
 
     def _sampled_softmax(self, batch: Batch, counter: int) -> SampledSoftmax:
-        """The softmax against words drawn anew for each direction, the same in every process."""
+        """The softmax against words drawn for each direction, the same in every process."""
         n, size = self._options.n_negatives, len(self.model.softmax.bias)
         negatives = [
             draw_negatives(

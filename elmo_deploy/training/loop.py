@@ -71,10 +71,10 @@ def train(
     """Train on the sentences of `shards` and write RUN/checkpoint; `start` gives first weights.
 
     At every save the perplexity of the `heldout` files is measured, and RUN/best keeps the model
-    that has the lowest one from the zero state. With `resume` the run goes on where it was saved
-    last: on a CPU bit by bit, given as many threads. SIGINT and SIGTERM end it after the step they
-    meet, saved. `show` draws a progress bar on stderr, or prints lines where that is no terminal.
-    Started by torchrun, it shares the batch with the other processes.
+    that has the lowest one from the zero state. With `resume` the run continues from its last saved
+    state: on a CPU it is bit-identical, given as many threads. SIGINT and SIGTERM end it after the
+    current step, saved. `show` draws a progress bar on stderr, or prints lines where that is no
+    terminal. Started by torchrun, it shares the batch with the other processes.
     """
     place = choose_device(device)
     require_reports()
@@ -162,7 +162,7 @@ def train(
 
 
 def count_steps(options: TrainingOptions, n_processes: int) -> int:
-    """Updates of the whole run; what is left of an epoch behind its last full batch is not read."""
+    """Updates of the whole run; an epoch ends with its last full batch."""
     per_step = options.batch_size * options.unroll_steps * options.accumulate_windows * n_processes
     total = options.n_epochs * ((options.n_train_tokens or 0) // per_step)
     if total == 0:
@@ -189,7 +189,9 @@ def make_model(
         raise ConfigError(f"the options describe {options.model}, the checkpoint is {start.config}")
     keeps_softmax = start.vocabulary == vocabulary.words
     if not model.load_checkpoint(start, with_softmax=keeps_softmax):
-        logger.warning("the softmax starts anew: the checkpoint has none for this vocabulary")
+        logger.warning(
+            "the softmax starts from random weights: the checkpoint has none for this vocabulary"
+        )
     if start.mixes:
         names = ", ".join(mix.name for mix in start.mixes)
         logger.warning("layer mixes %s are not kept: train them again on the new model", names)

@@ -50,7 +50,7 @@ class TrainingOptions:
     decay: str = "constant"  # what it does afterwards
     precision: str = "fp32"  # of the matrix products; weights and cells stay in fp32
     accumulate_windows: int = 1  # windows whose gradients are averaged into one step
-    zero_state_probability: float = 0.01  # that a row begins a window anew, not where it ended
+    zero_state_probability: float = 0.01  # that a row restarts from the zero state
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -65,8 +65,8 @@ class TrainingOptions:
         self._require("warmup_steps", self.warmup_steps >= 0, "at least 0")
         self._require("seed", self.seed >= 0, "at least 0")
         self._require("dropout", 0 <= self.dropout < 1, "in [0, 1)")
-        begins_anew = self.zero_state_probability
-        self._require("zero_state_probability", 0 <= begins_anew <= 1, "in [0, 1]")
+        restarts = self.zero_state_probability
+        self._require("zero_state_probability", 0 <= restarts <= 1, "in [0, 1]")
         self._require("learning_rate", self.peak_rate > 0, "above 0")
         self._require("initial_accumulator", self.initial_accumulator > 0, "above 0")
         self._require("weight_decay", self.weight_decay >= 0, "at least 0")

@@ -66,7 +66,7 @@ def test_a_resumed_run_of_two_processes_gives_each_its_own_rows_back(
 
 
 def test_one_process_does_not_resume_the_run_of_two(options, run, folder):
-    """It went on with half of the rows and twice as many steps per epoch."""
+    """It continued with half of the rows and twice as many steps per epoch."""
     recipe = TrainingOptions.read(folder / "run" / "options.json")
     before = (folder / "run" / "metrics.jsonl").read_bytes()
     with pytest.raises(
@@ -78,7 +78,7 @@ def test_one_process_does_not_resume_the_run_of_two(options, run, folder):
 
 
 def test_two_processes_do_not_resume_the_run_of_one(options, run, tmp_path, text, vocabulary):
-    """The second process had no rows to restore, and the first one waited for it for ever."""
+    """The second process had no rows to restore, and the first one waited for it without end."""
     recipe = options(dropout=0.0, n_tokens_vocab=13)
     run(recipe, tmp_path / "run")
     told = train_in_two_processes(recipe, tmp_path, text, vocabulary, "--resume", code=1)

@@ -15,6 +15,10 @@ from elmo_export.checkpoint import Checkpoint
 from elmo_runtime.errors import InputError
 
 
+def heldout_metrics(step):
+    return HeldoutMetrics(step, 90.0, 80.0, 100.0, 95.0, 85.0, 105.0, 0.01)
+
+
 def heldout_records(folder):
     return read_records(folder / "heldout.jsonl", HeldoutMetrics)
 
@@ -142,6 +146,22 @@ def test_the_curve_has_plain_numbers_and_names_the_sampled_softmax(tmp_path, mon
     ]
     assert len(shown) >= 2
     assert all(float(text.replace(",", "")) > 0 for text in shown)
+
+
+@pytest.mark.parametrize("heldout", [[], [heldout_metrics(100)]], ids=["alone", "with heldout"])
+@pytest.mark.parametrize("sampled", [True, False])
+def test_the_label_of_the_curve_is_not_cut(tmp_path, monkeypatch, heldout, sampled):
+    """A label that named both perplexities was longer than the picture is high."""
+    drawn = []
+    savefig = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *a, **k: (drawn.append(figure), savefig(figure, *a, **k))
+    )
+    draw_curve(tmp_path / "curve.png", [metrics(100, 5.0)], heldout, sampled=sampled)
+    label = drawn[0].axes[0].yaxis.label
+    assert ("sampled softmax" in label.get_text()) == sampled
+    box = label.get_window_extent()
+    assert box.y0 >= 0 and box.y1 <= drawn[0].bbox.height
 
 
 def test_heldout_records_are_json_a_program_can_read(options, run, heldout, tmp_path):

@@ -25,7 +25,7 @@ def uppercase(vocabulary) -> Vocabulary:
 
 
 def test_a_vocabulary_in_another_case_is_refused(options, shards, uppercase, tmp_path):
-    """Every word was <UNK>, training went on, and reported a perplexity of 1.4."""
+    """Every word was <UNK>, and training continued and reported a perplexity of 1.4."""
     with pytest.raises(VocabularyError, match=r"VOCAB.txt does not fit the text: 9\d") as raised:
         train(options(), shards=shards, vocabulary=uppercase, run=tmp_path / "run", device="cpu")
     assert "most frequent one is 'the', while line 4 of the vocabulary is 'THE'" in str(

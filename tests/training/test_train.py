@@ -1,4 +1,4 @@
-"""The loop: it learns, it writes what it promises, it stops when asked to and goes on the same."""
+"""The loop: it learns, it writes its results, it stops when asked to and resumes the same."""
 
 import json
 import os
@@ -125,7 +125,7 @@ def test_a_signal_ends_the_run_after_its_step_and_the_rest_is_as_if_it_had_not(
     assert same_tensors(*ends)
 
 
-def test_more_epochs_go_on_from_a_finished_run(options, run, tmp_path):
+def test_more_epochs_continue_a_finished_run(options, run, tmp_path):
     run(options(n_epochs=2), tmp_path / "two")
     run(options(n_epochs=1), tmp_path / "one")
     run(options(n_epochs=2), tmp_path / "one", resume=True)
@@ -183,19 +183,19 @@ def learner(recipe, shards, vocabulary):
     )
 
 
-def test_a_tenth_of_the_rows_begins_anew_and_the_rest_goes_on(options, shards, vocabulary):
+def test_a_tenth_of_the_rows_restarts_and_the_rest_continues(options, shards, vocabulary):
     rare = learner(options(zero_state_probability=0.1), shards, vocabulary)
     rare._state = LstmState(*(torch.ones_like(part) for part in rare._state))
     starts = [rare._starting_state(counter) for counter in range(500)]
     h, c = (torch.stack(parts).movedim(-2, 1).flatten(2) for parts in zip(*starts, strict=True))
-    begins_anew = (h == 0).all(dim=-1)  # (windows, rows)
-    assert begins_anew.float().mean() == pytest.approx(0.1, abs=0.03)
-    assert begins_anew.any(dim=0).all()
-    carried = (~begins_anew).float().unsqueeze(-1)
+    restarts = (h == 0).all(dim=-1)  # (windows, rows)
+    assert restarts.float().mean() == pytest.approx(0.1, abs=0.03)
+    assert restarts.any(dim=0).all()
+    carried = (~restarts).float().unsqueeze(-1)
     assert (h == carried).all() and (c == carried).all()
 
 
-def test_without_that_every_row_goes_on(options, shards, vocabulary):
+def test_without_that_every_row_continues(options, shards, vocabulary):
     never = learner(options(zero_state_probability=0.0), shards, vocabulary)
     never._state = LstmState(*(torch.ones_like(part) for part in never._state))
     starts = [never._starting_state(counter) for counter in range(500)]
@@ -231,7 +231,7 @@ def test_a_checkpoint_without_a_softmax_gets_one(options, run, tmp_path, caplog)
     bare = random_checkpoint(tiny_config())
     assert not set(SOFTMAX) & set(bare.tensors)
     result = run(options(learning_rate=1e-9), tmp_path / "run", start=bare)
-    assert "the softmax starts anew" in caplog.text
+    assert "the softmax starts from random weights" in caplog.text
     tuned = Checkpoint.read(result.checkpoint)
     assert set(SOFTMAX) < set(tuned.tensors)
     name = "bilm.forward_stack.layers.0.input_weight"
