@@ -59,7 +59,8 @@ def text(tmp_path):
 @pytest.mark.parametrize("state", ["zero", "carry"])
 def test_embed_uses_the_mix_that_it_is_given(words, mix, state, run, mixed, text, tmp_path):
     out = tmp_path / "out.npz"
-    answer = run("embed", mixed, text, "-o", out, "--outputs", "default", "--state", state, *words)
+    options = ["--outputs", "default", "--state", state, "--backend", "onnxruntime-cpu"]
+    answer = run("embed", mixed, text, "-o", out, *options, *words)
     assert answer.code == 0, answer.stderr
     with Embedder.load(mixed, backend="onnxruntime-cpu", state=state) as elmo:
         expected = elmo.embed(SENTENCES, outputs="default", **mix)["default"]

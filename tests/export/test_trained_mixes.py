@@ -74,9 +74,10 @@ def expected(trained):
     }
 
 
-@pytest.fixture(scope="module")
-def embedder(bundle):
-    with Embedder.load(bundle.path, backend="onnxruntime-cpu") as elmo:
+@pytest.fixture(scope="module", params=["onnxruntime-cpu", "auto"])
+def embedder(bundle, request):
+    """On the graphs, and on what runs here by default."""
+    with Embedder.load(bundle.path, backend=request.param, precision="fp32") as elmo:
         yield elmo
 
 
