@@ -76,6 +76,7 @@ def build(
         names = [str(path) for path in sorted(objects.glob("*.o"))]
         _run_all([[*flags, "-shared", "-o", str(part), *names]])
         if not part.exists() or not part.read_bytes().startswith(ELF):
+            part.unlink(missing_ok=True)
             raise BuildError(f"{compiler[0]} reported success but wrote no library")
     part.replace(output)
 
