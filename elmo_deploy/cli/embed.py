@@ -140,7 +140,22 @@ def embed(
     ] = "auto",
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="CPU threads.", show_default="all cores", rich_help_panel=MODEL),
+        typer.Option(
+            min=1,
+            help="CPU threads.",
+            show_default="as many as this process may use",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    gpu_mem_limit: Annotated[
+        int | None,
+        typer.Option(
+            metavar="MIB",
+            min=1,
+            help="Maximum device memory of ONNX Runtime on CUDA.",
+            show_default="no limit",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     token_budget: Annotated[
         int | None,
@@ -185,6 +200,7 @@ def embed(
         "precision": precision,
         "state": state,
         "threads": threads,
+        "gpu_mem_limit": gpu_mem_limit << 20 if gpu_mem_limit else None,
         "token_budget": renamed("--batch", batch, "--token-budget", token_budget),
     }
     mixing = mix_options(mix, mix_weights, gamma, outputs=names)
