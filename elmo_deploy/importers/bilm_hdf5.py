@@ -21,6 +21,7 @@ from elmo_runtime.characters import N_CHARACTERS, N_RAW_CHARACTERS
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import ConfigError, WeightsError
 from elmo_runtime.files import atomic_file, sha256_of
+from elmo_runtime.hdf5 import Hdf5Output
 
 Array = NDArray[np.float32]
 MAX_OPTIONS_BYTES = 1 << 20
@@ -77,10 +78,10 @@ def export_hdf5(checkpoint: Checkpoint, options_path: Path, weights_path: Path) 
     written = entries(config)
     if SOFTMAX[0] in tensors:
         written += softmax_entries(config, len(tensors[SOFTMAX[0]]))
-    with atomic_file(weights_path) as scratch, h5py.File(scratch, "w") as file:
+    with atomic_file(weights_path) as scratch, Hdf5Output(scratch) as file:
         for entry in written:
             array = entry.layout.to_file(*(tensors[name] for name in entry.tensors))
-            file.create_dataset(entry.dataset, data=np.ascontiguousarray(array, np.float32))
+            file.add(entry.dataset, data=np.ascontiguousarray(array, np.float32))
     with atomic_file(options_path) as scratch:
         scratch.write_text(json.dumps(config.to_options(), indent=2) + "\n", "utf-8")
 

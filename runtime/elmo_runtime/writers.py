@@ -22,8 +22,9 @@ from typing import IO, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from elmo_runtime.errors import BackendUnavailableError, InputError
+from elmo_runtime.errors import InputError
 from elmo_runtime.files import atomic_file
+from elmo_runtime.hdf5 import Hdf5Output, import_h5py
 
 HDF5_SUFFIXES = (".hdf5", ".h5")
 SUFFIXES = (*HDF5_SUFFIXES, ".npz", ".safetensors")
@@ -58,7 +59,7 @@ def check_target(target: Path, *, dtype: str = "float32", keys: str = "index") -
     if keys not in KEYS or (keys != "index" and suffix not in HDF5_SUFFIXES):
         raise InputError(f"{suffix} files have no {keys} keys", hint="only .hdf5 files have keys")
     if suffix in HDF5_SUFFIXES:
-        _import_h5py()
+        import_h5py()
 
 
 @contextlib.contextmanager
@@ -94,8 +95,8 @@ class _Hdf5Writer:
     """The layout of `allennlp elmo`; with --use-sentence-keys and --forget-sentences as there."""
 
     def __init__(self, path: Path, dtype: np.dtype[Any], keys: str) -> None:
-        h5py = _import_h5py()
-        self._file = h5py.File(path, "w")
+        h5py = import_h5py()
+        self._file = Hdf5Output(path)
         self._text, self._dataset, self._group = h5py.string_dtype(), h5py.Dataset, h5py.Group
         self._dtype, self._keys = dtype, keys
         self._count = 0
@@ -111,7 +112,7 @@ class _Hdf5Writer:
             if isinstance(self._file.get(key), self._dataset):
                 warnings.warn(f"sentence {self._count} repeats one: skipped", stacklevel=2)
                 return
-        self._file.create_dataset(key, data=vectors.astype(self._dtype, copy=False))
+        self._file.add(key, data=vectors.astype(self._dtype, copy=False))
 
     def _checked_name(self, sentence: str) -> str:
         """The sentence, which names a dataset; "/" in it makes groups, as it did in AllenNLP.
@@ -135,21 +136,11 @@ class _Hdf5Writer:
 
     def finish(self) -> None:
         if self._keys == "index":
-            index = self._file.create_dataset(SENTENCES, (1,), dtype=self._text)
-            index[0] = json.dumps(self._index)
+            text = json.dumps(self._index)
+            self._file.add(SENTENCES, data=[text], shape=(1,), dtype=self._text)
 
     def close(self) -> None:
         self._file.close()
-
-
-def _import_h5py() -> Any:
-    try:
-        import h5py
-    except ModuleNotFoundError as error:
-        raise BackendUnavailableError(
-            "HDF5 files need the package h5py", hint='pip install "elmo-deploy[hdf5]"'
-        ) from error
-    return h5py
 
 
 class _FlatRows:
