@@ -6,6 +6,7 @@ or provider is missing), 5 artefact missing, corrupt or incompatible; 130 after 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 import traceback
@@ -18,6 +19,7 @@ from typer.core import TyperGroup
 
 from elmo_deploy.cli.failures import report_failure
 from elmo_deploy.cli.streams import flush_streams, prepare_streams
+from elmo_runtime.signals import exit_on_signals
 
 # Verb -> module of this package; the module's function of the same name is the command.
 VERBS = {
@@ -89,9 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warnings.showwarning = _show_warning
     prepare_streams()
     try:
-        app([word for word in words if word != "--debug"], prog_name="elmo-deploy")
+        with exit_on_signals():
+            app([word for word in words if word != "--debug"], prog_name="elmo-deploy")
     except SystemExit as left:
-        flush_streams()
+        try:
+            flush_streams()
+        except OSError as error:
+            raise SystemExit(report_failure(error)) from None
         if isinstance(left.__context__, BrokenPipeError):
             left.code = 0  # `elmo-deploy inspect BUNDLE | head -1` is no error of ours
         raise
@@ -100,7 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             traceback.print_exception(error)
         command = next((word for word in words if word in VERBS), "")
         code = report_failure(error, command=command)
-        flush_streams()
+        with contextlib.suppress(OSError):  # the first error is the one to report
+            flush_streams()
         raise SystemExit(code) from None
 
 

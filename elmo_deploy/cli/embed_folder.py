@@ -9,6 +9,7 @@ from typing import Any
 from elmo_deploy.cli import terminal
 from elmo_deploy.cli.meter import Meter
 from elmo_runtime.bulk import BlockLimits, Corpus, Shard, Summary, embedding_job
+from elmo_runtime.bulk.journal import check_folder
 from elmo_runtime.embedder import Embedder
 from elmo_runtime.errors import InputError
 from elmo_runtime.signals import StopRequest
@@ -37,6 +38,7 @@ def embed_folder(
         raise InputError(
             "a folder's parts cannot carry a state", hint="use --state zero or --state warm"
         )
+    check_folder(out)
     with StopRequest() as stop, Embedder.load(bundle, **loading) as elmo:
         job = embedding_job(
             elmo,

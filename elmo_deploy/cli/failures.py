@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 
 from elmo_runtime.errors import (
     ArtefactError,
@@ -13,6 +14,7 @@ from elmo_runtime.errors import (
     InputError,
     VerificationError,
 )
+from elmo_runtime.storage import storage_error
 
 UNEXPECTED, INTERRUPTED = 1, 130
 _OUT_OF_MEMORY = re.compile(  # how torch, CUDA and C++ say it
@@ -63,6 +65,8 @@ def as_ours(error: BaseException, *, command: str = "") -> ElmoDeployError | Non
         return _missing_package(error, command)
     if isinstance(error, OSError) and error.filename is not None:
         return ArtefactError(f"{error.filename}: {error.strerror}")
+    if isinstance(error, OSError) and (full := storage_error(error, Path("standard output"))):
+        return full  # our writers name their file
     if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
         return DeviceMemoryError(
             f"out of memory: {' '.join(str(error).split()) or type(error).__name__}",

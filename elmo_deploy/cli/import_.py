@@ -46,15 +46,25 @@ def import_(
         case Path(), Path(), None, None:
             from elmo_deploy.importers.bilm_hdf5 import import_hdf5
 
+            _check(output)
             _write(import_hdf5(options, weights), output)
         case None, None, Path(), None:
             from elmo_deploy.importers.allennlp_archive import import_archive
 
+            _check(output)
             _write(import_archive(archive), output, note=MIX_OF_AN_ARCHIVE)
         case None, None, None, Path():
             _write_hdf5(to_hdf5, output)
         case _:
             raise InputError("these options of import do not go together", hint=FORMS)
+
+
+def _check(output: Path) -> None:
+    """Refuse what cannot be written before minutes of reading."""
+    from elmo_export.own_files import CHECKPOINT_FORMAT
+    from elmo_runtime.files import check_directory
+
+    check_directory(output, kind=CHECKPOINT_FORMAT)
 
 
 def _write(checkpoint: Checkpoint, output: Path, *, note: str = "") -> None:

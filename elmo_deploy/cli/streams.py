@@ -53,6 +53,9 @@ def flush_streams() -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         silence(sys.stdout)
+    except OSError:  # the disk behind it is full
+        silence(sys.stdout)
+        raise
 
 
 def silence(stream: TextIO) -> None:

@@ -35,9 +35,12 @@ def vocabulary(
     from elmo_deploy.cli import terminal
     from elmo_deploy.training.shards import read_all_sentences
     from elmo_deploy.training.vocabulary import Vocabulary
+    from elmo_runtime.files import check_file, refuse_inputs
     from elmo_runtime.text import Fields, find_sources
 
     sources = find_sources(text, format=format, fields=Fields(text=text_field))
+    refuse_inputs(out, [source.path for source in sources])
+    check_file(out)
     sentences = read_all_sentences(sources)
     counted = Vocabulary.count(sentences, max_size=max_size, min_count=min_count)
     counted.write(out)

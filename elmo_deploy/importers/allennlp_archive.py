@@ -17,6 +17,7 @@ from typing import IO, Any, cast
 from elmo_deploy.importers.bilm_hdf5 import MAX_OPTIONS_BYTES, import_hdf5
 from elmo_export.checkpoint import Checkpoint
 from elmo_runtime.errors import ArtefactError, WeightsError
+from elmo_runtime.storage import storage_error
 
 CONFIG = "config.json"
 ADDED_FILES = "fta/"  # "files to archive": fta/<place in config.json>.options_file, .weight_file
@@ -115,7 +116,16 @@ def _by_hand(embedders: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _copy(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> Path:
-    stream = tar.extractfile(member)
-    with target.open("wb") as out:
-        shutil.copyfileobj(cast(IO[bytes], stream), out)  # None only for what is no regular file
+    stream = cast(IO[bytes], tar.extractfile(member))  # None only for what is no regular file
+    try:
+        with target.open("wb") as out:
+            shutil.copyfileobj(stream, out)
+    except OSError as error:
+        if storage_error(error, target) is None:
+            raise
+        raise WeightsError(
+            f"the temporary directory {tempfile.gettempdir()} cannot take {member.size} bytes:"
+            f" {error.strerror}",
+            hint="free some space there, or set TMPDIR to a directory on another disk",
+        ) from error
     return target

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from elmo_export.checkpoint import SOFTMAX, Checkpoint
 from elmo_runtime.characters import N_CHARACTERS, N_RAW_CHARACTERS
 from elmo_runtime.config import ElmoConfig
-from elmo_runtime.errors import ConfigError, WeightsError
-from elmo_runtime.files import atomic_file, sha256_of
+from elmo_runtime.errors import ConfigError, InputError, WeightsError
+from elmo_runtime.files import atomic_file, check_file, sha256_of
 from elmo_runtime.hdf5 import Hdf5Output
 
 Array = NDArray[np.float32]
@@ -72,9 +72,13 @@ def import_hdf5(options: Path, weights: Path) -> Checkpoint:
 def export_hdf5(checkpoint: Checkpoint, options_path: Path, weights_path: Path) -> None:
     """Write the two files that AllenNLP and bilm-tf read; each is whole or absent.
 
-    The layer mix has no place in the format: there it belongs to the task's own model.
+    The layer mix has no place in the format: there it belongs to the task's own model. Raises
+    InputError where an options.json of someone else is in the way.
     """
     tensors, config = checkpoint.tensors, checkpoint.config
+    _refuse_published_options(options_path)
+    for path in (options_path, weights_path):
+        check_file(path)
     written = entries(config)
     if SOFTMAX[0] in tensors:
         written += softmax_entries(config, len(tensors[SOFTMAX[0]]))
@@ -83,7 +87,26 @@ def export_hdf5(checkpoint: Checkpoint, options_path: Path, weights_path: Path) 
             array = entry.layout.to_file(*(tensors[name] for name in entry.tensors))
             file.add(entry.dataset, data=np.ascontiguousarray(array, np.float32))
     with atomic_file(options_path) as scratch:
-        scratch.write_text(json.dumps(config.to_options(), indent=2) + "\n", "utf-8")
+        scratch.write_text(_options_text(config), "utf-8")
+
+
+def _refuse_published_options(path: Path) -> None:
+    """Files that we wrote hold exactly what we write; the original ones hold training options."""
+    if not path.exists():
+        return
+    try:
+        ours = _options_text(ElmoConfig.from_options(read_options(path)))
+    except ConfigError:
+        ours = ""
+    if path.read_text("utf-8", errors="replace") != ours:
+        raise InputError(
+            f"{path} exists and was not written by elmo-deploy, so it is not replaced",
+            hint="write to another directory",
+        )
+
+
+def _options_text(config: ElmoConfig) -> str:
+    return json.dumps(config.to_options(), indent=2) + "\n"
 
 
 def read_options(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import time
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from rich.progress import (
 from elmo_deploy.training.curve import draw_curve
 from elmo_deploy.training.metrics import HeldoutMetrics, Metrics, RecordFile
 from elmo_runtime.errors import BackendUnavailableError
+from elmo_runtime.storage import write_errors
 
 METRICS, HELDOUT, CURVE, TENSORBOARD = (
     "metrics.jsonl",
@@ -30,6 +32,9 @@ METRICS, HELDOUT, CURVE, TENSORBOARD = (
     "learning-curve.png",
     "tensorboard",
 )
+
+# Seconds until TensorBoard's thread flushes by itself: a full disk must raise here, not there.
+NEVER = 1_000_000
 
 
 def require_reports() -> None:
@@ -59,7 +64,9 @@ class Journal:
         self._run = run
         self._training = RecordFile(run / METRICS, Metrics, first_step=first_step)
         self._heldout = RecordFile(run / HELDOUT, HeldoutMetrics, first_step=first_step)
-        self._board = SummaryWriter(str(run / TENSORBOARD), purge_step=first_step + 1)
+        self._board = SummaryWriter(
+            str(run / TENSORBOARD), purge_step=first_step + 1, flush_secs=NEVER
+        )
         self._console = Console(stderr=True)
         self._sampled, self._show = sampled, show
         self._first_step, self._total_steps = first_step, total_steps
@@ -73,9 +80,10 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
-        self._training.close()
-        self._heldout.close()
-        self._board.close()
+        with contextlib.ExitStack() as stack, write_errors(self._run / TENSORBOARD):
+            stack.callback(self._heldout.close)
+            stack.callback(self._training.close)
+            self._board.close()
 
     @property
     def records(self) -> Sequence[Metrics]:
@@ -123,9 +131,11 @@ class Journal:
         draw_curve(self._run / CURVE, self.records, self.heldout, sampled=self._sampled)
 
     def _write_scalars(self, group: str, record: Metrics | HeldoutMetrics, **more: float) -> None:
-        for name, value in (asdict(record) | more).items():
-            if name != "step":
-                self._board.add_scalar(f"{group}/{name}", value, record.step)
+        with write_errors(self._run / TENSORBOARD):
+            for name, value in (asdict(record) | more).items():
+                if name != "step":
+                    self._board.add_scalar(f"{group}/{name}", value, record.step)
+            self._board.flush()
 
     def _time_left(self, step: int) -> timedelta:
         """By the mean time of the steps since this process began the run or resumed it."""

@@ -88,68 +88,69 @@ def train(
         vocabulary=vocabulary,
         n_processes=processes.count,
     )
-    saved = folder.enter(resume=resume, device=place)
-    model = make_model(options, vocabulary, start).to(place)
-    learner = Learner(
-        options, model=model, shards=shards, vocabulary=vocabulary, processes=processes
-    )
-    if saved is not None:
-        learner.restore(saved)
-    heldout_text = HeldoutText(heldout, learner.lexicon) if heldout else None
-    processes.wait()  # rank 0 writes to the folder next, which the others must have seen empty
-    journal = None
-    if processes.rank == 0:
-        for remark in remarks:
-            logger.warning(remark)
-        folder.describe()
-        journal = Journal(
-            run,
-            first_step=learner.step,
-            total_steps=total_steps,
-            sampled=options.sample_softmax,
-            show=show,
+    with folder.locked() if processes.rank == 0 else contextlib.nullcontext():
+        saved = folder.enter(resume=resume, device=place)
+        model = make_model(options, vocabulary, start).to(place)
+        learner = Learner(
+            options, model=model, shards=shards, vocabulary=vocabulary, processes=processes
         )
-    saver = Saver(
-        folder,
-        learner=learner,
-        vocabulary=vocabulary,
-        journal=journal,
-        heldout=heldout_text,
-    )
-    last: Metrics | None = None
-    own_gpu = [place] if place.type == "cuda" else []
-    with (
-        torch.random.fork_rng(devices=own_gpu),
-        StopRequest() as stop,
-        journal or contextlib.nullcontext(),
-    ):
-        while learner.step < total_steps and not must_stop(stop, learner.step, processes):
-            learner.step += 1
-            # 1. The learning rate of this step.
-            rate = learning_rate_at(learner.step, total_steps, options)
-            # 2. Forward and backward through the next windows.
-            gradients = learner.gradients()
-            # 3. The mean over all processes.
-            gradients = processes.average(gradients)
-            # 4. One norm for all gradients together.
-            norm = clip_to_global_norm(gradients, options.all_clip_norm_val)
-            # 5. The update.
-            if learner.loss_scale.accept(norm):
-                learner.optimizer.step(gradients, rate)
-            # 6. Report.
-            if learner.step % log_every == 0 or learner.step == total_steps:
-                last = learner.metrics(learning_rate=rate, gradient_norm=norm)
+        if saved is not None:
+            learner.restore(saved)
+        heldout_text = HeldoutText(heldout, learner.lexicon) if heldout else None
+        processes.wait()  # rank 0 writes to the folder next, which the others must have seen empty
+        journal = None
+        if processes.rank == 0:
+            for remark in remarks:
+                logger.warning(remark)
+            folder.describe()
+            journal = Journal(
+                run,
+                first_step=learner.step,
+                total_steps=total_steps,
+                sampled=options.sample_softmax,
+                show=show,
+            )
+        saver = Saver(
+            folder,
+            learner=learner,
+            vocabulary=vocabulary,
+            journal=journal,
+            heldout=heldout_text,
+        )
+        last: Metrics | None = None
+        own_gpu = [place] if place.type == "cuda" else []
+        with (
+            torch.random.fork_rng(devices=own_gpu),
+            StopRequest() as stop,
+            journal or contextlib.nullcontext(),
+        ):
+            while learner.step < total_steps and not must_stop(stop, learner.step, processes):
+                learner.step += 1
+                # 1. The learning rate of this step.
+                rate = learning_rate_at(learner.step, total_steps, options)
+                # 2. Forward and backward through the next windows.
+                gradients = learner.gradients()
+                # 3. The mean over all processes.
+                gradients = processes.average(gradients)
+                # 4. One norm for all gradients together.
+                norm = clip_to_global_norm(gradients, options.all_clip_norm_val)
+                # 5. The update.
+                if learner.loss_scale.accept(norm):
+                    learner.optimizer.step(gradients, rate)
+                # 6. Report.
+                if learner.step % log_every == 0 or learner.step == total_steps:
+                    last = learner.metrics(learning_rate=rate, gradient_norm=norm)
+                    if journal is not None:
+                        journal.record(last)
                 if journal is not None:
-                    journal.record(last)
-            if journal is not None:
-                journal.advance(learner.step)
-            # 7. Save.
-            if learner.step % save_every == 0 or learner.step == total_steps:
-                saver.measure()
-                saver.save()
-        saver.save()  # where a signal ended the run between two saves
-    processes.leave()
-    measured = journal.heldout if journal is not None else ()
+                    journal.advance(learner.step)
+                # 7. Save.
+                if learner.step % save_every == 0 or learner.step == total_steps:
+                    saver.measure()
+                    saver.save()
+            saver.save()  # where a signal ended the run between two saves
+        processes.leave()
+        measured = journal.heldout if journal is not None else ()
     return TrainingResult(
         folder.checkpoint,
         step=learner.step,

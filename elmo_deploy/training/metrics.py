@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Generic, TextIO, TypeVar
 
 from elmo_runtime.files import atomic_file
+from elmo_runtime.storage import write_errors
 
 
 @dataclass(frozen=True)
@@ -80,15 +81,17 @@ class RecordFile(Generic[Record]):
     def append(self, record: Record) -> None:
         """Write one record and hand it to the system at once."""
         self.records.append(record)
-        if self._stream is None:
-            self._stream = self._path.open("a", encoding="utf-8")
-        self._stream.write(_line(record))
-        self._stream.flush()
+        with write_errors(self._path):
+            if self._stream is None:
+                self._stream = self._path.open("a", encoding="utf-8")
+            self._stream.write(_line(record))
+            self._stream.flush()
 
     def close(self) -> None:
         """Close the file."""
         if self._stream is not None:
-            self._stream.close()
+            with write_errors(self._path):
+                self._stream.close()
 
 
 def _line(record: Metrics | HeldoutMetrics) -> str:

@@ -6,25 +6,30 @@ best/
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from elmo_deploy.training.journal import CURVE, HELDOUT, METRICS, TENSORBOARD
 from elmo_deploy.training.options import TrainingOptions
-from elmo_deploy.training.resume import SavedState, load_latest, save_state
+from elmo_deploy.training.resume import FOLDER, SavedState, load_latest, save_state
 from elmo_deploy.training.shards import Shard, identity_of
 from elmo_deploy.training.vocabulary import Vocabulary
 from elmo_export.checkpoint import Checkpoint
+from elmo_export.own_files import CHECKPOINT_FORMAT
 from elmo_runtime.errors import ConfigError, InputError
-from elmo_runtime.files import atomic_file
+from elmo_runtime.files import atomic_file, check_directory
+from elmo_runtime.scratch import INSIDE, scratch_directory
 from elmo_runtime.text.sources import printable
 
 CHECKPOINT, BEST, OPTIONS = "checkpoint", "best", "options.json"
+OWN_NAMES = (CHECKPOINT, BEST, OPTIONS, FOLDER, METRICS, HELDOUT, CURVE, TENSORBOARD)
 MAY_CHANGE = ("n_epochs",)  # options that a resumed run may be given anew
 
 logger = logging.getLogger(__name__)
@@ -62,13 +67,26 @@ class RunFolder:
         """Where the model with the lowest held-out perplexity goes."""
         return self.path / BEST
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs out of the directory; only the process that writes calls it.
+
+        Raises ArtefactError when another run is in it or nothing can be written, InputError when
+        something else is where the checkpoint goes.
+        """
+        with scratch_directory(self.path / INSIDE, target=self.path):
+            for folder in (self.checkpoint, self.best):
+                check_directory(folder, kind=CHECKPOINT_FORMAT)
+            yield
+
     def enter(self, *, resume: bool, device: torch.device) -> SavedState | None:
         """The state to continue from; None at the start of a run.
 
-        Raises InputError when the folder is in use and `resume` is not set, and ConfigError when
-        it belongs to a run with other options, texts or another vocabulary.
+        Raises InputError when the folder is in use and `resume` is not set, or holds files that
+        no run wrote, and ConfigError when it belongs to a run with other options, texts or
+        another vocabulary.
         """
-        if not resume and self.path.exists() and any(self.path.iterdir()):
+        if not resume and self._visible_names():
             raise InputError(
                 f"{self.path} is not empty", hint="continue its run with --resume, or name another"
             )
@@ -77,8 +95,28 @@ class RunFolder:
             self._require_same_run(saved)
             self._require_as_many_processes(saved)
         elif resume:
+            self._refuse_foreign_files()
             logger.warning("%s holds no saved state: training starts at step 1", self.path)
         return saved
+
+    def _visible_names(self) -> list[str]:
+        """What is in the directory, except what every directory may hold: .git, lost+found."""
+        if not self.path.exists():
+            return []
+        names = sorted(path.name for path in self.path.iterdir())
+        return [name for name in names if not name.startswith(".") and name != "lost+found"]
+
+    def _refuse_foreign_files(self) -> None:
+        """Without a saved state only the names and options.json show whose directory it is."""
+        names = self._visible_names()
+        foreign = [name for name in names if name not in OWN_NAMES]
+        if names and not foreign and not (self.path / OPTIONS).is_file():
+            foreign = names
+        if foreign:
+            raise InputError(
+                f"{self.path} holds no training run but {', '.join(foreign[:3])}",
+                hint="name the directory of a run, or an empty one",
+            )
 
     def describe(self) -> None:
         """Write the options that the run really uses."""

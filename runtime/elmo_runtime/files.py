@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from elmo_runtime.errors import InputError
@@ -86,12 +86,19 @@ def check_directory(target: Path, *, kind: Format) -> None:
         contents(target, kind)
 
 
-def check_file(target: Path) -> None:
+def check_file(target: Path, *, wait: float = 0.0) -> None:
     """Raise what `atomic_file` would raise before the work; leaves nothing behind."""
     target = _resolved(target)
     _refuse_special(target)
-    with scratch_directory(scratch_beside(target), target=target):
+    with scratch_directory(scratch_beside(target), target=target, wait=wait):
         pass
+
+
+def refuse_inputs(target: Path, inputs: Iterable[Path | None]) -> None:
+    """Raise InputError when `target`, which is about to be written, is one of the inputs."""
+    resolved = _resolved(target)
+    if any(path is not None and _resolved(path) == resolved for path in inputs):
+        raise InputError(f"{target} is also an input", hint="write to another file")
 
 
 def sha256_of(path: Path) -> str:

@@ -1,13 +1,42 @@
-"""SIGINT and SIGTERM ask a run to stop after the step it is in."""
+"""Signals that end a process: a run stops after its current step, a command cleans up first."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_HANGUP = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()  # not on Windows
+ENDING = (signal.SIGTERM, *_HANGUP)
+SIGNALS = (signal.SIGINT, *ENDING)
+
+
+@contextlib.contextmanager
+def exit_on_signals() -> Iterator[None]:
+    """Within the block SIGTERM and SIGHUP raise SystemExit(128 + number), so that scratch files go.
+
+    A second signal ends the process at once. A signal that is ignored (nohup) stays ignored.
+    """
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        for one in installed:
+            signal.signal(one, signal.SIG_DFL)
+        raise SystemExit(128 + number)
+
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    installed = [
+        number for number in ENDING if in_main_thread and signal.getsignal(number) is signal.SIG_DFL
+    ]
+    for number in installed:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number in installed:
+            signal.signal(number, signal.SIG_DFL)
 
 
 class StopRequest:
@@ -22,7 +51,8 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.signal(s, self._note) for s in SIGNALS}
+            heard = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]  # nohup
+            self._before = {s: signal.signal(s, self._note) for s in heard}
         return self
 
     def __exit__(self, *_: object) -> None:

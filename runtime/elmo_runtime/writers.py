@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elmo_runtime.errors import InputError
-from elmo_runtime.files import atomic_file
+from elmo_runtime.files import atomic_file, check_file
 from elmo_runtime.hdf5 import Hdf5Output, import_h5py
 
 HDF5_SUFFIXES = (".hdf5", ".h5")
@@ -48,7 +48,7 @@ class VectorWriter(Protocol):
 
 
 def check_target(target: Path, *, dtype: str = "float32", keys: str = "index") -> None:
-    """Raise InputError unless such a file can be written; costs nothing, so ask before the work."""
+    """Raise InputError or ArtefactError unless such a file can be written; ask before the work."""
     suffix = target.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(
@@ -60,6 +60,7 @@ def check_target(target: Path, *, dtype: str = "float32", keys: str = "index") -
         raise InputError(f"{suffix} files have no {keys} keys", hint="only .hdf5 files have keys")
     if suffix in HDF5_SUFFIXES:
         import_h5py()
+    check_file(target)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import pytest
 
 from elmo_deploy.importers.bilm_hdf5 import entries, export_hdf5, import_hdf5, read_options
 from elmo_runtime.config import ElmoConfig
-from elmo_runtime.errors import CheckpointError
+from elmo_runtime.errors import CheckpointError, InputError
 from golden import GOLDEN
 from random_models import random_checkpoint, tiny_config
 
@@ -143,3 +143,15 @@ def test_official_options_give_the_published_sizes(options, millions, shared_dat
     config = ElmoConfig.from_options(read_options(shared_data / "elmo-official-options" / options))
     weights = sum(math.prod(entry.shape) for entry in entries(config))
     assert weights / 1e6 == pytest.approx(millions, abs=0.05)
+
+
+def test_published_options_are_not_replaced(tiny_checkpoint, tmp_path):
+    """`import --to-hdf5 -o FOLDER` replaced an original options.json and its training options."""
+    options, weights = tmp_path / "options.json", tmp_path / "weights.hdf5"
+    for _ in range(2):  # what we wrote ourselves may be replaced
+        export_hdf5(tiny_checkpoint, options, weights)
+    options.write_text(json.dumps(json.loads(options.read_text()) | {"n_train_tokens": 1}))
+    before = options.read_bytes(), weights.read_bytes()
+    with pytest.raises(InputError, match="was not written by elmo-deploy"):
+        export_hdf5(tiny_checkpoint, options, weights)
+    assert before == (options.read_bytes(), weights.read_bytes())

@@ -231,3 +231,13 @@ def test_progress_grows_sentence_by_sentence_to_the_end(tmp_path, corpus_file):
 def test_a_shard_that_does_not_exist_is_refused(text):
     with pytest.raises(InputError, match="from 0 to n - 1"):
         Shard.parse(text)
+
+
+def test_parts_of_another_program_are_not_overwritten(tmp_path, corpus_file):
+    """`--resume` into a Parquet data set of someone else replaced its parts of the same names."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "part-00000.parquet").write_text("the only copy")
+    with pytest.raises(InputError, match=r"part-00000\.parquet but no _job\.json"):
+        run(out, corpus_file, resume=True)
+    assert (out / "part-00000.parquet").read_text() == "the only copy"

@@ -102,7 +102,7 @@ def test_the_same_seed_gives_the_same_run_and_another_one_another(options, run, 
     assert curve(tmp_path / "a") != curve(tmp_path / "c")
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_signal_ends_the_run_after_its_step_and_the_rest_is_as_if_it_had_not(
     options, run, tmp_path, monkeypatch, name
 ):

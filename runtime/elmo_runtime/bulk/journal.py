@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from elmo_runtime.errors import ArtefactError, InputError
-from elmo_runtime.files import atomic_file
+from elmo_runtime.files import atomic_file, check_file
 from elmo_runtime.scratch import remove_abandoned
 
 JOB, JOURNAL = "_job.json", "_journal"
@@ -39,6 +39,11 @@ class Entry:
     sentences: int
     tokens: int
     skipped: tuple[str, ...]  # a line each: file, line number, reason
+
+
+def check_folder(path: Path) -> None:
+    """Raise ArtefactError unless parts can be written there; ask before the model is loaded."""
+    check_file(path / JOB, wait=WAIT_FOR_WORKERS)
 
 
 class Folder:
