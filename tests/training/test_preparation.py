@@ -9,6 +9,7 @@ from elmo_deploy.training import TrainingOptions, Vocabulary, evaluate, score, t
 from elmo_deploy.training.coverage import Coverage
 from elmo_deploy.training.metrics import read_metrics
 from elmo_deploy.training.preparation import count_tokens, estimate_tokens, prepare
+from elmo_deploy.training.saving import Saver
 from elmo_deploy.training.shards import read_all_sentences
 from elmo_deploy.training.vocabulary import MARKS, VocabularyError
 from elmo_export.checkpoint import Checkpoint
@@ -64,15 +65,27 @@ def test_every_perplexity_comes_with_the_share_of_unknown_words(
     assert measured.unknown_share == pytest.approx(share)
 
 
-def test_the_share_of_unknown_words_survives_a_resume(options, run, tmp_path):
-    run(options(n_epochs=2), tmp_path / "unbroken", save_every=7, log_every=9)
-    run(options(n_epochs=1), tmp_path / "resumed", save_every=7, log_every=9)
-    run(options(n_epochs=2), tmp_path / "resumed", save_every=7, log_every=9, resume=True)
+def test_the_share_of_unknown_words_survives_a_resume(options, run, tmp_path, monkeypatch):
+    """The state of step 14 holds the counts since the record of step 9."""
+    run(options(), tmp_path / "unbroken", log_every=9)
+    save = Saver.save
+
+    def save_and_end(saver):
+        save(saver)
+        if saver._learner.step == 14:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Saver, "save", save_and_end)
+    with pytest.raises(KeyboardInterrupt):
+        run(options(), tmp_path / "resumed", log_every=9)
+    monkeypatch.setattr(Saver, "save", save)
+    run(options(), tmp_path / "resumed", log_every=9, resume=True)
     unbroken, resumed = (
-        {r.step: r.unknown_share for r in read_metrics(tmp_path / name / "metrics.jsonl")}
+        [(r.step, r.unknown_share) for r in read_metrics(tmp_path / name / "metrics.jsonl")]
         for name in ("unbroken", "resumed")
     )
-    assert unbroken[18] == resumed[18] and unbroken[36] == resumed[36]
+    assert unbroken == resumed
+    assert [step for step, _ in unbroken] == [9, 18, 20]
 
 
 def test_an_evaluation_of_unknown_words_warns(options, run, shards, uppercase, tmp_path, caplog):
