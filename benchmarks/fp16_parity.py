@@ -4,8 +4,8 @@
         --options OPTIONS.json -o benchmarks/results/fp16-parity.json
 
 The shipped model and the random one whose clips bind are always among them. The graphs run on the
-CPU, rounded as a GPU rounds them (`elmo_export.roundings`); no engine is run. Prints the table in
-Markdown: the largest absolute error in each output, and the least cosine of any vector.
+CPU, rounded as a GPU rounds them (`elmo_export.verify.fp16_rounding`); no engine is run. Prints the
+table in Markdown: the largest absolute error in each output, and the least cosine of any vector.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from elmo_deploy.benchmarking.machine import describe_machine
+from elmo_deploy.benchmark.machine import describe_machine
 from elmo_deploy.importers.bilm_hdf5 import import_hdf5
 from elmo_deploy.model import Elmo
 from elmo_deploy.model.reference import reference
 from elmo_export import Checkpoint, export_bundle
-from elmo_export.cases import text_case
-from elmo_export.parity import COMPANY, TOLERANCES
+from elmo_export.verify.cases import text_case
+from elmo_export.verify.parity import COMPANY, TOLERANCES
 from elmo_runtime.config import ElmoConfig
-from elmo_runtime.files import atomic_file
+from elmo_runtime.files.atomic import atomic_file
 
 ROOT = Path(__file__).parents[1]
 SHOWN = ("word_emb", "lstm_outputs1", "lstm_outputs2", "elmo", "default")

@@ -23,22 +23,22 @@ from typing import Any
 
 import numpy as np
 
-from elmo_deploy.benchmarking.loads import Sentence, drawn_sentences, standard_loads
-from elmo_deploy.benchmarking.machine import describe_machine
-from elmo_deploy.benchmarking.results import as_mapping
-from elmo_deploy.benchmarking.run import Job, Settings, benchmark
-from elmo_deploy.benchmarking.subject import Subject
+from elmo_deploy.benchmark.loads import Sentence, drawn_sentences, standard_loads
+from elmo_deploy.benchmark.machine import describe_machine
+from elmo_deploy.benchmark.report.results import as_mapping
+from elmo_deploy.benchmark.run import Job, Settings, benchmark
+from elmo_deploy.benchmark.subject import Subject
 from elmo_export import build_engine, export_bundle
 from elmo_export.checkpoint import Checkpoint
-from elmo_export.engine import plan_rows
+from elmo_export.engines.build import plan_rows
 from elmo_runtime.backends.base import Backend, BackendOptions, BiLmInputs
-from elmo_runtime.backends.cuda import Device
-from elmo_runtime.backends.selection import open_backend
-from elmo_runtime.bundle import Bundle
+from elmo_runtime.backends.chain import open_backend
+from elmo_runtime.backends.tensorrt.cuda import Device
+from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.embedder import Embedder
 from elmo_runtime.errors import ElmoDeployError
-from elmo_runtime.files import atomic_file
+from elmo_runtime.files.atomic import atomic_file
 
 PRECISIONS = ("fp16", "fp32")
 FLAVOURS = ("tensorrt", "tensorrt-rtx")

@@ -15,11 +15,11 @@ import json
 import tempfile
 from pathlib import Path
 
-from elmo_deploy.benchmarking.loads import Load, grid_load, ragged_load, sentences_for
-from elmo_deploy.benchmarking.results import Report, describe_ratio, write_json
-from elmo_deploy.benchmarking.run import Job, Settings, benchmark
-from elmo_deploy.benchmarking.subject import Subject
-from elmo_deploy.benchmarking.yardsticks import operations_of, read_bytes_of
+from elmo_deploy.benchmark.loads import Load, grid_load, ragged_load, sentences_for
+from elmo_deploy.benchmark.report.results import Report, describe_ratio, write_json
+from elmo_deploy.benchmark.run import Job, Settings, benchmark
+from elmo_deploy.benchmark.subject import Subject
+from elmo_deploy.benchmark.yardsticks import operations_of, read_bytes_of
 from elmo_deploy.model import Elmo
 from elmo_deploy.model.reference import reference
 from elmo_export import export_bundle

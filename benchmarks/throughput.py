@@ -14,16 +14,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from elmo_deploy.benchmarking.loads import Load, Sentence, read_sentences
-from elmo_deploy.benchmarking.machine import describe_machine
-from elmo_deploy.benchmarking.sampling import take_sample
-from elmo_deploy.benchmarking.statistics import speed_ratio
+from elmo_deploy.benchmark.loads import Load, Sentence, read_sentences
+from elmo_deploy.benchmark.machine import describe_machine
+from elmo_deploy.benchmark.report.statistics import speed_ratio
+from elmo_deploy.benchmark.sampling import take_sample
 from elmo_runtime import Embedder
 from elmo_runtime.backends.base import Backend, BackendOptions
-from elmo_runtime.backends.selection import open_backend
-from elmo_runtime.bundle import Bundle
+from elmo_runtime.backends.chain import open_backend
+from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.embedder import CACHE_WORDS
-from elmo_runtime.files import atomic_file
+from elmo_runtime.files.atomic import atomic_file
 
 
 @dataclass(frozen=True)

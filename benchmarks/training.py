@@ -24,20 +24,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from elmo_deploy.benchmarking.machine import describe_machine
-from elmo_deploy.benchmarking.quiet import CpuTime, wait_until_quiet
+from elmo_deploy.benchmark.machine import describe_machine
+from elmo_deploy.benchmark.quiet import CpuTime, wait_until_quiet
+from elmo_deploy.fast.both_directions import run_both
 from elmo_deploy.model.lstm import LstmState, ProjectedLstm
 from elmo_deploy.training import TrainingOptions, Vocabulary, evaluate, train
-from elmo_deploy.training.both_directions import run_both
-from elmo_deploy.training.corpus import TrainingStreams
+from elmo_deploy.training.data.batches import Batch, Lexicon
+from elmo_deploy.training.data.corpus import TrainingStreams
+from elmo_deploy.training.data.shards import find_shards
 from elmo_deploy.training.distributed import Processes
 from elmo_deploy.training.language_model import LanguageModel
 from elmo_deploy.training.learner import Learner
-from elmo_deploy.training.lexicon import Batch, Lexicon
 from elmo_deploy.training.loop import make_model
-from elmo_deploy.training.metrics import read_metrics
 from elmo_deploy.training.optimizer import clip_to_global_norm
-from elmo_deploy.training.shards import find_shards
+from elmo_deploy.training.run.metrics import read_metrics
 from elmo_deploy.training.softmax import (
     Negatives,
     SampledSoftmax,

@@ -18,7 +18,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["elmo_runtime"]):
-    from elmo_runtime.bundle import (
+    from elmo_runtime.bundle.manifest import (
         MANIFEST,
         MANIFEST_DIGEST,
         Bundle,

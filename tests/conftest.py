@@ -31,10 +31,10 @@ def tiny_checkpoint() -> Checkpoint:
 def tiny_bundle(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its bundle, both forms of the graph in fp32; never written to."""
     from elmo_deploy.model.reference import reference
-    from elmo_export.package import export_bundle
+    from elmo_export.export import export_bundle
 
     folder = tmp_path_factory.mktemp("tiny") / "bundle"
-    # Without native, "auto" is ONNX Runtime on every machine; tests/runtime/native has its own.
+    # Without native, "auto" is ONNX Runtime on every machine. The tests of native have their own.
     export_bundle(
         tiny_checkpoint,
         folder,

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from elmo_export.checkpoint import Checkpoint
-from elmo_export.graph import build_bilm, build_token_encoder
-from elmo_export.interface import describe_graph
-from elmo_export.precision import FP32, Fp16
-from elmo_export.profiles import Range, chosen_profiles, encoder_sizes
-from elmo_runtime.bundle import ENGINES, Bundle, Graph, Manifest, write_manifest
-from elmo_runtime.engines import ENGINE_JSON, Engine, Plan, Sizes
-from elmo_runtime.trust import record_built_here
+from elmo_export.engines.profiles import Range, chosen_profiles, encoder_sizes
+from elmo_export.graphs.build import build_bilm, build_token_encoder
+from elmo_export.graphs.describe import describe_graph
+from elmo_export.graphs.weight_formats import FP32, Fp16
+from elmo_runtime.bundle.engines import ENGINE_JSON, Engine, Plan, Sizes
+from elmo_runtime.bundle.manifest import ENGINES, Bundle, Graph, Manifest, write_manifest
+from elmo_runtime.bundle.trust import record_built_here
 from fake_gpu import plan_of
 
 

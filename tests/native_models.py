@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from elmo_export.cases import parity_cases
-from elmo_export.sessions import distinct_words
+from elmo_export.verify.cases import parity_cases
+from elmo_export.verify.sessions import distinct_words
 from elmo_runtime.backends.base import BackendOptions, BiLmInputs
 from elmo_runtime.backends.native import library
 from elmo_runtime.backends.native.backend import NativeBackend

@@ -11,7 +11,7 @@ import torch
 
 from elmo_deploy.model import Elmo
 from elmo_deploy.model.reference import reference
-from elmo_export.package import export_bundle
+from elmo_export.export import export_bundle
 from elmo_runtime import Embedder
 from elmo_runtime.outputs import output_names
 

@@ -17,8 +17,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from elmo_deploy.cli.failures import report_failure
-from elmo_deploy.cli.streams import flush_streams, prepare_streams
+from elmo_deploy.cli._terminal.failures import report_failure
+from elmo_deploy.cli._terminal.streams import flush_streams, prepare_streams
 from elmo_runtime.signals import exit_on_signals
 
 # Verb -> module of this package; the module's function of the same name is the command.

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from elmo_deploy.benchmarking.loads import Load
-    from elmo_deploy.benchmarking.results import Report
-    from elmo_deploy.benchmarking.run import Advance, Job
+    from elmo_deploy.benchmark.loads import Load
+    from elmo_deploy.benchmark.report.results import Report
+    from elmo_deploy.benchmark.run import Advance, Job
 
 
 def benchmark(
@@ -71,11 +71,11 @@ def benchmark(
     Differences that are not significant are reported as "no difference".
     """
     if out is not None:
-        import elmo_deploy.benchmarking.html_report  # noqa: F401 # needs matplotlib: say so now
-    from elmo_deploy.benchmarking.results import as_mapping
-    from elmo_deploy.benchmarking.run import Settings
-    from elmo_deploy.benchmarking.run import benchmark as run
-    from elmo_deploy.cli.terminal import print_json
+        import elmo_deploy.benchmark.report.html  # noqa: F401 # needs matplotlib: say so now
+    from elmo_deploy.benchmark.report.results import as_mapping
+    from elmo_deploy.benchmark.run import Settings
+    from elmo_deploy.benchmark.run import benchmark as run
+    from elmo_deploy.cli._terminal.console import print_json
     from elmo_runtime.text.sources import printable
 
     jobs = _jobs(bundles, system, checkpoint, threads)
@@ -109,9 +109,9 @@ def _jobs(
     threads: int | None,
 ) -> list[Job]:
     """Every system on every bundle; the bundle is named where there are several."""
-    from elmo_deploy.benchmarking.run import Job
-    from elmo_deploy.benchmarking.subject import Subject
-    from elmo_deploy.benchmarking.systems import SYSTEMS
+    from elmo_deploy.benchmark.run import Job
+    from elmo_deploy.benchmark.subject import Subject
+    from elmo_deploy.benchmark.systems.table import SYSTEMS
     from elmo_runtime.errors import InputError
     from elmo_runtime.text.sources import printable
 
@@ -132,14 +132,14 @@ def _jobs(
 def _loads(
     text: Path | None, batches: Sequence[int], lengths: Sequence[int], ragged: int
 ) -> list[Load]:
-    from elmo_deploy.benchmarking.loads import standard_loads
+    from elmo_deploy.benchmark.loads import standard_loads
 
     return standard_loads(text, batches=batches, lengths=lengths, ragged=ragged)
 
 
 def _write(report: Report, folder: Path) -> None:
-    from elmo_deploy.benchmarking.html_report import write_html
-    from elmo_deploy.benchmarking.results import write_csv, write_json
+    from elmo_deploy.benchmark.report.html import write_html
+    from elmo_deploy.benchmark.report.results import write_csv, write_json
 
     write_json(report, folder / "benchmark.json")
     write_csv(report, folder / "benchmark.csv")
@@ -147,8 +147,8 @@ def _write(report: Report, folder: Path) -> None:
 
 
 def _print(report: Report, out: Path | None) -> None:
-    from elmo_deploy.benchmarking.results import footprint_cells, speed_cells
-    from elmo_deploy.cli.terminal import stdout, table
+    from elmo_deploy.benchmark.report.results import footprint_cells, speed_cells
+    from elmo_deploy.cli._terminal.console import stdout, table
 
     console = stdout()
     tables = {load: speed_cells(report, load) for load in report.loads}
@@ -165,7 +165,7 @@ def _progress() -> Iterator[Advance]:
     """A bar on stderr with the time left."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from elmo_deploy.cli.terminal import stderr
+    from elmo_deploy.cli._terminal.console import stderr
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=stderr(), transient=True) as bar:

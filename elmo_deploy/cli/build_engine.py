@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from elmo_export.engine import EngineReport
+    from elmo_export.engines.build import EngineReport
 
 
 class Flavour(enum.StrEnum):
@@ -71,9 +71,10 @@ def build_engine(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Add an engine to a bundle. Does nothing if an identical engine exists."""
-    from elmo_deploy.cli import parity, terminal
-    from elmo_export.engine import build_engine as build
-    from elmo_export.profiles import parse_range
+    from elmo_deploy.cli._terminal import console as terminal
+    from elmo_deploy.cli._terminal import progress as parity
+    from elmo_export.engines.build import build_engine as build
+    from elmo_export.engines.profiles import parse_range
 
     with parity.progress() as on_progress:
         report = build(
@@ -95,8 +96,8 @@ def build_engine(
 
 
 def _print(report: EngineReport) -> None:
-    from elmo_deploy.cli import terminal
-    from elmo_export.engine import plan_rows
+    from elmo_deploy.cli._terminal import console as terminal
+    from elmo_export.engines.build import plan_rows
 
     rows = [{key: _readable(key, value) for key, value in row.items()} for row in plan_rows(report)]
     columns = [key.removesuffix("_bytes").replace("_", " ") for key in rows[0]]
@@ -113,7 +114,7 @@ def _print(report: EngineReport) -> None:
 
 
 def _as_json(report: EngineReport) -> dict[str, Any]:
-    from elmo_export.engine import plan_rows
+    from elmo_export.engines.build import plan_rows
 
     return {
         "engine": str(report.folder),
@@ -124,7 +125,7 @@ def _as_json(report: EngineReport) -> dict[str, Any]:
 
 
 def _readable(key: str, value: object) -> str:
-    from elmo_deploy.cli import terminal
+    from elmo_deploy.cli._terminal import console as terminal
 
     if value is None:
         return ""

@@ -18,7 +18,7 @@ def doctor(
     """Try every backend on this machine; exit code 4 if none of them works."""
     from dataclasses import asdict
 
-    from elmo_deploy.cli import terminal
+    from elmo_deploy.cli._terminal import console as terminal
     from elmo_deploy.environment import examine
 
     environment = examine()
@@ -35,7 +35,7 @@ def doctor(
 
 
 def _print(environment: Environment) -> None:
-    from elmo_deploy.cli import terminal
+    from elmo_deploy.cli._terminal import console as terminal
 
     console = terminal.stdout()
     packages = [[name, found or "-"] for name, found in environment.packages.items()]

@@ -184,10 +184,10 @@ def embed(
     batch: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
 ) -> None:
     """Embed sentences, in order and in bounded memory."""
-    from elmo_deploy.cli.embed_file import embed_file, is_file_name
-    from elmo_deploy.cli.embed_folder import embed_folder
-    from elmo_deploy.cli.mix_options import mix_options
-    from elmo_deploy.cli.renamed import renamed
+    from elmo_deploy.cli._embed.file import embed_file, is_file_name
+    from elmo_deploy.cli._embed.folder import embed_folder
+    from elmo_deploy.cli._options.mixes import mix_options
+    from elmo_deploy.cli._options.renamed import renamed
     from elmo_runtime.bulk import BlockLimits, Corpus, Fields, Shard, find_sources
     from elmo_runtime.errors import InputError
 

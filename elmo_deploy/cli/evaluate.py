@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from elmo_deploy.cli.text_options import FORMAT, TEXT_FIELD
+from elmo_deploy.cli._options.text import FORMAT, TEXT_FIELD
 
 if TYPE_CHECKING:
     from elmo_export.checkpoint import Checkpoint
@@ -58,9 +58,9 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print the forward, backward and mean perplexity of held-out text."""
-    from elmo_deploy.cli import terminal
-    from elmo_deploy.training.evaluation import evaluate as measure
-    from elmo_deploy.training.shards import find_shards
+    from elmo_deploy.cli._terminal import console as terminal
+    from elmo_deploy.training.data.shards import find_shards
+    from elmo_deploy.training.evaluation.perplexity import evaluate as measure
     from elmo_export.checkpoint import Checkpoint
     from elmo_runtime.text import Fields, find_sources
 
@@ -102,7 +102,7 @@ def _print_scores(
     """One line per sentence of the input, the empty ones too, so that both line up."""
     from dataclasses import asdict
 
-    from elmo_deploy.training.evaluation import score as score_sentences
+    from elmo_deploy.training.evaluation.perplexity import score as score_sentences
 
     for sentence in score_sentences(model, _sentences(sources), device=device):
         if as_json:
@@ -117,7 +117,7 @@ def _print_token_scores(
     """Per token its sentence, forward and backward log-probability; as JSON, one line each."""
     from dataclasses import asdict
 
-    from elmo_deploy.training.predictions import score_tokens
+    from elmo_deploy.training.evaluation.predictions import score_tokens
 
     for number, scores in enumerate(score_tokens(model, _sentences(sources), device=device), 1):
         if as_json:
@@ -136,7 +136,7 @@ def _print_substitutes(
     """Per token its sentence and the words expected by both directions; as JSON, all three."""
     from dataclasses import asdict
 
-    from elmo_deploy.training.predictions import substitutes
+    from elmo_deploy.training.evaluation.predictions import substitutes
 
     found = substitutes(model, _sentences(sources), n=n, device=device)
     for number, tokens in enumerate(found, 1):
@@ -149,7 +149,7 @@ def _print_substitutes(
 
 
 def _sentences(sources: Sequence[Source]) -> Iterator[Sequence[str]]:
-    from elmo_deploy.training.shards import read_records
+    from elmo_deploy.training.data.shards import read_records
 
     return (record.tokens for source in sources for record in read_records(source))
 

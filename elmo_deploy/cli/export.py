@@ -32,7 +32,8 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Export a checkpoint to a bundle and compare every output with the reference model."""
-    from elmo_deploy.cli import parity, terminal
+    from elmo_deploy.cli._terminal import console as terminal
+    from elmo_deploy.cli._terminal import progress as parity
     from elmo_deploy.model.reference import reference
     from elmo_export import Checkpoint, export_bundle
 

@@ -62,13 +62,13 @@ def import_(
 def _check(output: Path) -> None:
     """Refuse what cannot be written before minutes of reading."""
     from elmo_export.own_files import CHECKPOINT_FORMAT
-    from elmo_runtime.files import check_directory
+    from elmo_runtime.files.atomic import check_directory
 
     check_directory(output, kind=CHECKPOINT_FORMAT)
 
 
 def _write(checkpoint: Checkpoint, output: Path, *, note: str = "") -> None:
-    from elmo_deploy.cli import terminal
+    from elmo_deploy.cli._terminal import console as terminal
     from elmo_deploy.cli.inspect import count_parameters
 
     checkpoint.write(output)
@@ -80,7 +80,7 @@ def _write(checkpoint: Checkpoint, output: Path, *, note: str = "") -> None:
 
 
 def _write_hdf5(folder: Path, output: Path) -> None:
-    from elmo_deploy.cli import terminal
+    from elmo_deploy.cli._terminal import console as terminal
     from elmo_deploy.importers.bilm_hdf5 import export_hdf5
     from elmo_export.checkpoint import Checkpoint
 

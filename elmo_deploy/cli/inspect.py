@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from elmo_runtime.bundle import Bundle
+    from elmo_runtime.bundle.manifest import Bundle
     from elmo_runtime.config import ElmoConfig
     from elmo_runtime.mixes import NamedMix
 
@@ -19,7 +19,8 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the contents of a bundle or a checkpoint; every digest of a bundle is checked."""
-    from elmo_deploy.cli import parity, terminal
+    from elmo_deploy.cli._terminal import console as terminal
+    from elmo_deploy.cli._terminal import progress as parity
 
     description = describe(path)
     if as_json:
@@ -42,7 +43,7 @@ def inspect(
 
 def describe(path: Path) -> dict[str, Any]:
     """Everything `inspect` shows, as JSON can hold it."""
-    from elmo_runtime.bundle import MANIFEST
+    from elmo_runtime.bundle.manifest import MANIFEST
 
     if (path / MANIFEST).exists():
         return _describe_bundle(path)
@@ -52,7 +53,7 @@ def describe(path: Path) -> dict[str, Any]:
 def _describe_bundle(path: Path) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from elmo_runtime.bundle import Bundle
+    from elmo_runtime.bundle.manifest import Bundle
 
     bundle = Bundle.open(path)
     files = {name: asdict(entry) for name, entry in bundle.files.items()}
@@ -128,7 +129,7 @@ def _mixes(mixes: Sequence[NamedMix]) -> list[dict[str, Any]]:
 
 
 def _engines(bundle: Bundle) -> list[dict[str, Any]]:
-    from elmo_runtime.engines import engine_folders, read_engine
+    from elmo_runtime.bundle.engines import engine_folders, read_engine
 
     rows = []
     for folder in engine_folders(bundle):

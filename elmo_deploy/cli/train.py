@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from elmo_deploy.cli.text_options import FORMAT, TEXT_FIELD
-from elmo_deploy.training.coverage import MAX_UNKNOWN
+from elmo_deploy.cli._options.text import FORMAT, TEXT_FIELD
+from elmo_deploy.training.data.coverage import MAX_UNKNOWN
 
 if TYPE_CHECKING:
     from elmo_deploy.training import TrainingOptions, Vocabulary
@@ -90,9 +90,9 @@ def train(
     """
     from dataclasses import asdict
 
-    from elmo_deploy.cli import terminal
+    from elmo_deploy.cli._terminal import console as terminal
     from elmo_deploy.training import train as run_training
-    from elmo_deploy.training.shards import find_shards
+    from elmo_deploy.training.data.shards import find_shards
     from elmo_export.checkpoint import Checkpoint
     from elmo_runtime.text import Fields
 

@@ -25,10 +25,11 @@ def verify(
     """
     from dataclasses import asdict
 
-    from elmo_deploy.cli import parity, terminal
+    from elmo_deploy.cli._terminal import console as terminal
+    from elmo_deploy.cli._terminal import progress as parity
     from elmo_deploy.model.reference import reference
     from elmo_export import Checkpoint, recover_checkpoint, verify_bundle
-    from elmo_runtime.bundle import Bundle
+    from elmo_runtime.bundle.manifest import Bundle
 
     model = Checkpoint.read(checkpoint) if checkpoint else recover_checkpoint(Bundle.open(bundle))
     with parity.Cost() as cost, parity.progress() as on_progress:

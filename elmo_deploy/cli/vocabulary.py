@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from elmo_deploy.cli.text_options import FORMAT, TEXT_FIELD
+from elmo_deploy.cli._options.text import FORMAT, TEXT_FIELD
 
 
 def vocabulary(
@@ -32,10 +32,10 @@ def vocabulary(
     text_field: Annotated[str, typer.Option(help=TEXT_FIELD)] = "text",
 ) -> None:
     """Count the tokens of a text; write <S>, </S>, <UNK> and the tokens by falling count."""
-    from elmo_deploy.cli import terminal
-    from elmo_deploy.training.shards import read_all_sentences
-    from elmo_deploy.training.vocabulary import Vocabulary
-    from elmo_runtime.files import check_file, refuse_inputs
+    from elmo_deploy.cli._terminal import console as terminal
+    from elmo_deploy.training.data.shards import read_all_sentences
+    from elmo_deploy.training.data.vocabulary import Vocabulary
+    from elmo_runtime.files.atomic import check_file, refuse_inputs
     from elmo_runtime.text import Fields, find_sources
 
     sources = find_sources(text, format=format, fields=Fields(text=text_field))

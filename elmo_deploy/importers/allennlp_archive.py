@@ -17,7 +17,7 @@ from typing import IO, Any, cast
 from elmo_deploy.importers.bilm_hdf5 import MAX_OPTIONS_BYTES, import_hdf5
 from elmo_export.checkpoint import Checkpoint
 from elmo_runtime.errors import ArtefactError, WeightsError
-from elmo_runtime.storage import storage_error
+from elmo_runtime.files.storage import storage_error
 
 CONFIG = "config.json"
 ADDED_FILES = "fta/"  # "files to archive": fta/<place in config.json>.options_file, .weight_file

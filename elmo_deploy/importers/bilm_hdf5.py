@@ -20,7 +20,7 @@ from elmo_export.checkpoint import SOFTMAX, Checkpoint
 from elmo_runtime.characters import N_CHARACTERS, N_RAW_CHARACTERS
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import ConfigError, InputError, WeightsError
-from elmo_runtime.files import atomic_file, check_file, sha256_of
+from elmo_runtime.files.atomic import atomic_file, check_file, sha256_of
 from elmo_runtime.hdf5 import Hdf5Output
 
 Array = NDArray[np.float32]

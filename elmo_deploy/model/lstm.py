@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from elmo_deploy.model.lstm_autograd import Clips, LstmWeights, run_window
+from elmo_deploy.fast.lstm import Clips, LstmWeights, run_window
 from elmo_runtime.config import ElmoConfig
 
 

@@ -6,17 +6,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from elmo_deploy.training.evaluation import Evaluation, SentenceScore, evaluate, score
-    from elmo_deploy.training.loop import TrainingResult, train
-    from elmo_deploy.training.options import TrainingOptions
-    from elmo_deploy.training.predictions import (
+    from elmo_deploy.training.data.vocabulary import Vocabulary
+    from elmo_deploy.training.evaluation.perplexity import (
+        Evaluation,
+        SentenceScore,
+        evaluate,
+        score,
+    )
+    from elmo_deploy.training.evaluation.predictions import (
         Prediction,
         Substitutes,
         TokenScore,
         score_tokens,
         substitutes,
     )
-    from elmo_deploy.training.vocabulary import Vocabulary
+    from elmo_deploy.training.loop import TrainingResult, train
+    from elmo_deploy.training.options import TrainingOptions
 
 __all__ = [
     "Evaluation",
@@ -36,18 +41,18 @@ __all__ = [
 
 # Loaded at their first use: a vocabulary is counted where torch is not installed.
 _MODULE_OF = {
-    "Evaluation": "evaluation",
-    "Prediction": "predictions",
-    "SentenceScore": "evaluation",
-    "Substitutes": "predictions",
-    "TokenScore": "predictions",
+    "Evaluation": "evaluation.perplexity",
+    "Prediction": "evaluation.predictions",
+    "SentenceScore": "evaluation.perplexity",
+    "Substitutes": "evaluation.predictions",
+    "TokenScore": "evaluation.predictions",
     "TrainingOptions": "options",
     "TrainingResult": "loop",
-    "Vocabulary": "vocabulary",
-    "evaluate": "evaluation",
-    "score": "evaluation",
-    "score_tokens": "predictions",
-    "substitutes": "predictions",
+    "Vocabulary": "data.vocabulary",
+    "evaluate": "evaluation.perplexity",
+    "score": "evaluation.perplexity",
+    "score_tokens": "evaluation.predictions",
+    "substitutes": "evaluation.predictions",
     "train": "loop",
 }
 

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from elmo_deploy.fast.both_directions import run_both
+from elmo_deploy.fast.convolution import convolve_at_once
 from elmo_deploy.model.bilm import BiLm
 from elmo_deploy.model.char_cnn import CharCnn
 from elmo_deploy.model.lstm import LstmState, ProjectedLstm
-from elmo_deploy.training.both_directions import run_both
-from elmo_deploy.training.convolution import convolve_at_once
 from elmo_deploy.training.softmax import Softmax
 from elmo_export.checkpoint import SOFTMAX, Checkpoint
 from elmo_runtime.config import ElmoConfig

@@ -13,19 +13,19 @@ import torch
 from torch import Tensor
 
 from elmo_deploy.model.lstm import LstmState
-from elmo_deploy.training.corpus import TrainingStreams, Window
+from elmo_deploy.training.data.batches import Batch, Lexicon
+from elmo_deploy.training.data.corpus import TrainingStreams, Window
+from elmo_deploy.training.data.randomness import Purpose, numbers_for, torch_seed
+from elmo_deploy.training.data.shards import Shard
+from elmo_deploy.training.data.vocabulary import Vocabulary
 from elmo_deploy.training.distributed import Processes, merge_rows
 from elmo_deploy.training.language_model import Hidden, LanguageModel, detached
-from elmo_deploy.training.lexicon import Batch, Lexicon
-from elmo_deploy.training.metrics import Metrics
 from elmo_deploy.training.optimizer import Gradients, make_optimizer
 from elmo_deploy.training.options import TrainingOptions
 from elmo_deploy.training.precision import LossScale, products_in
-from elmo_deploy.training.randomness import Purpose, numbers_for, torch_seed
-from elmo_deploy.training.resume import SavedState
-from elmo_deploy.training.shards import Shard
+from elmo_deploy.training.run.metrics import Metrics
+from elmo_deploy.training.run.resume import SavedState
 from elmo_deploy.training.softmax import RowGradient, SampledSoftmax, draw_negatives
-from elmo_deploy.training.vocabulary import Vocabulary
 
 
 class Learner:

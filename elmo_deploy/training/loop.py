@@ -10,22 +10,22 @@ from pathlib import Path
 
 import torch
 
-from elmo_deploy.training.coverage import MAX_UNKNOWN
+from elmo_deploy.training.data.coverage import MAX_UNKNOWN
+from elmo_deploy.training.data.randomness import Purpose, torch_seed
+from elmo_deploy.training.data.shards import Shard
+from elmo_deploy.training.data.vocabulary import Vocabulary
 from elmo_deploy.training.devices import choose_device
 from elmo_deploy.training.distributed import Processes
-from elmo_deploy.training.heldout import HeldoutText
-from elmo_deploy.training.journal import Journal, require_reports
+from elmo_deploy.training.evaluation.heldout import HeldoutText
 from elmo_deploy.training.language_model import LanguageModel
 from elmo_deploy.training.learner import Learner
-from elmo_deploy.training.metrics import HeldoutMetrics, Metrics
 from elmo_deploy.training.optimizer import clip_to_global_norm, learning_rate_at
 from elmo_deploy.training.options import TrainingOptions
 from elmo_deploy.training.preparation import prepare
-from elmo_deploy.training.randomness import Purpose, torch_seed
-from elmo_deploy.training.run_folder import RunFolder
-from elmo_deploy.training.saving import Saver
-from elmo_deploy.training.shards import Shard
-from elmo_deploy.training.vocabulary import Vocabulary
+from elmo_deploy.training.run.folder import RunFolder
+from elmo_deploy.training.run.metrics import HeldoutMetrics, Metrics
+from elmo_deploy.training.run.reporting import Journal, require_reports
+from elmo_deploy.training.run.saving import Saver
 from elmo_export.checkpoint import Checkpoint
 from elmo_runtime.errors import ConfigError
 from elmo_runtime.signals import StopRequest

@@ -7,16 +7,16 @@ from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
 
-from elmo_deploy.training.coverage import (
+from elmo_deploy.training.data.coverage import (
     MAX_UNKNOWN,
     MUCH_UNKNOWN,
     Coverage,
     describe,
     require_coverage,
 )
+from elmo_deploy.training.data.shards import Shard, bytes_of, read_all_sentences
+from elmo_deploy.training.data.vocabulary import Vocabulary
 from elmo_deploy.training.options import DEFAULT_NEGATIVES, TrainingOptions
-from elmo_deploy.training.shards import Shard, bytes_of, read_all_sentences
-from elmo_deploy.training.vocabulary import Vocabulary
 from elmo_runtime.errors import ConfigError
 
 SAMPLE = 50_000  # sentences that show whether the vocabulary fits the text

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from elmo_export.checkpoint import Checkpoint
-    from elmo_export.engine import build_engine
-    from elmo_export.package import export_bundle, verify_bundle
-    from elmo_export.parity import ParityRow
-    from elmo_export.recover import recover_checkpoint
+    from elmo_export.engines.build import build_engine
+    from elmo_export.export import export_bundle, verify_bundle
+    from elmo_export.verify.parity import ParityRow
+    from elmo_export.verify.recover import recover_checkpoint
 
 __all__ = [
     "Checkpoint",
@@ -24,11 +24,11 @@ __all__ = [
 # Loaded at their first use: a checkpoint can be read and written where onnx is not installed.
 _MODULE_OF = {
     "Checkpoint": "checkpoint",
-    "ParityRow": "parity",
-    "build_engine": "engine",
-    "export_bundle": "package",
-    "recover_checkpoint": "recover",
-    "verify_bundle": "package",
+    "ParityRow": "verify.parity",
+    "build_engine": "engines.build",
+    "export_bundle": "export",
+    "recover_checkpoint": "verify.recover",
+    "verify_bundle": "export",
 }
 
 

@@ -22,10 +22,10 @@ from elmo_export.own_files import (
     WEIGHTS,
 )
 from elmo_export.shapes import expected_shapes
-from elmo_runtime.bundle import MANIFEST
+from elmo_runtime.bundle.manifest import MANIFEST
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import CheckpointError, ConfigError, InputError, TextError
-from elmo_runtime.files import atomic_directory, sha256_of
+from elmo_runtime.files.atomic import atomic_directory, sha256_of
 from elmo_runtime.float16 import FP16_MAX
 from elmo_runtime.mixes import NamedMix, check_mixes
 from elmo_runtime.text.vocabulary import read_words

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from elmo_export.checkpoint import Checkpoint
-from elmo_runtime.bundle import Manifest
+from elmo_runtime.bundle.manifest import Manifest
 from elmo_runtime.mixes import NamedMix
 
 TEMPLATE = """\

@@ -14,12 +14,12 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from elmo_export.shapes import expected_shapes
-from elmo_runtime.bundle import ENGINES, MANIFEST, MANIFEST_DIGEST, MAX_MANIFEST_BYTES
+from elmo_runtime.bundle.engines import ENGINE_JSON, read_engine
+from elmo_runtime.bundle.manifest import ENGINES, MANIFEST, MANIFEST_DIGEST, MAX_MANIFEST_BYTES
 from elmo_runtime.config import ElmoConfig
-from elmo_runtime.engines import ENGINE_JSON, read_engine
 from elmo_runtime.errors import ElmoDeployError
-from elmo_runtime.files import sha256_of
-from elmo_runtime.replacing import Format
+from elmo_runtime.files.atomic import sha256_of
+from elmo_runtime.files.replacing import Format
 
 CONFIG, WEIGHTS, VOCABULARY = "config.json", "model.safetensors", "vocab.txt"
 README, SAMPLES, WARM_STATE = "README.md", "samples", "state/warm.safetensors"

@@ -29,7 +29,7 @@ from elmo_runtime.errors import (
 )
 
 if TYPE_CHECKING:
-    from elmo_runtime.bundle import Bundle
+    from elmo_runtime.bundle.manifest import Bundle
     from elmo_runtime.config import ElmoConfig
     from elmo_runtime.embedder import Embedder
     from elmo_runtime.outputs import Embeddings, Output
@@ -66,7 +66,7 @@ __all__ = [
 
 # Loaded at their first use, so that a command line which only prints its help needs no numpy.
 _MODULE_OF = {
-    "Bundle": "bundle",
+    "Bundle": "bundle.manifest",
     "ElmoConfig": "config",
     "Embedder": "embedder",
     "Embeddings": "outputs",

@@ -13,23 +13,23 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from elmo_runtime.admission import Admission, Limits
 from elmo_runtime.backends.base import Backend, BackendOptions
-from elmo_runtime.backends.selection import open_backend, open_next
-from elmo_runtime.bundle import Bundle
+from elmo_runtime.backends.chain import open_backend, open_next
+from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.characters import MARKS, checked_char_ids, lengths_of
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import BundleError, DeviceMemoryError, InputError
-from elmo_runtime.lifecycle import Lifecycle
+from elmo_runtime.inference.concurrency_limits import Admission, Limits
+from elmo_runtime.inference.golden_check import check_golden, golden_char_ids
+from elmo_runtime.inference.lifecycle import Lifecycle
+from elmo_runtime.inference.pipeline import NextBackend, Pipeline, Stats
+from elmo_runtime.inference.request import Request
+from elmo_runtime.inference.word_cache import Word
 from elmo_runtime.mixes import Mix, Mixes
 from elmo_runtime.outputs import Embeddings, Output
-from elmo_runtime.pipeline import NextBackend, Pipeline, Stats
 from elmo_runtime.processors import usable_cpus
-from elmo_runtime.request import Request
-from elmo_runtime.self_check import check_golden, golden_char_ids
 from elmo_runtime.state import POLICIES, State, checked_state, read_warm
 from elmo_runtime.text.tokens import token_lists
-from elmo_runtime.word_vectors import Word
 
 # Larger batches are no faster on the CPU (at 1024 the small and the original size are fastest) and
 # take more memory; a GPU has both to spare, and its engines are built for as many.

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from elmo_runtime.backends import trt_library
+from elmo_runtime.backends.tensorrt import library as trt_library
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from elmo_runtime.bundle import Bundle
+from elmo_runtime.bundle.manifest import Bundle
 
 
 def test_export_prints_the_parity_table_and_what_it_cost(run, model, bundle, tmp_path):

@@ -65,7 +65,7 @@ def test_a_default_that_is_computed_is_shown(command, default, run, monkeypatch)
 
 
 def test_the_default_of_build_engine_is_the_one_of_the_profiles():
-    profiles = importlib.import_module("elmo_export.profiles")
+    profiles = importlib.import_module("elmo_export.engines.profiles")
     (batch,) = (p for p in parameters_of("build-engine") if p.name == "batch")
     assert str(profiles.TOKEN_BUDGET) in batch.show_default
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from elmo_deploy.cli.failures import as_ours
+from elmo_deploy.cli._terminal.failures import as_ours
 from elmo_runtime.errors import DeviceMemoryError
 
 EMBED_TOO_MUCH = """

@@ -34,7 +34,7 @@ def trained():
 def mixed(trained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("mixed") / "bundle"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("elmo_export.cases.SHAPES", [(1, 2), (5, 7)])
+        patched.setattr("elmo_export.verify.cases.SHAPES", [(1, 2), (5, 7)])
         export_bundle(trained, folder, reference=reference(trained))
     return folder
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from elmo_runtime.bundle import MANIFEST, SCHEMA
+from elmo_runtime.bundle.manifest import MANIFEST, SCHEMA
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 FORMAT = json.loads((REFERENCE / "manifest.schema.json").read_text("utf-8"))

@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 
 from elmo_deploy.model.reference import reference
-from elmo_export.cases import sentence_inputs
+from elmo_export.verify.cases import sentence_inputs
 
 SENTENCES = [
     ["the", "cat", "sat", "on", "the", "mat"],

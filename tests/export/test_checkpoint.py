@@ -8,7 +8,7 @@ from safetensors.torch import save_file as save_torch
 
 from elmo_export.checkpoint import Checkpoint
 from elmo_runtime.errors import CheckpointError, ConfigError
-from elmo_runtime.files import sha256_of
+from elmo_runtime.files.atomic import sha256_of
 from random_models import random_checkpoint, tiny_config
 
 

@@ -14,8 +14,8 @@ import oracle
 from elmo_deploy.model import Elmo
 from elmo_deploy.model.reference import reference
 from elmo_export import Checkpoint, export_bundle, recover_checkpoint, verify_bundle
-from elmo_export.cases import parity_cases
-from elmo_export.graph import build_bilm, build_joined
+from elmo_export.graphs.build import build_bilm, build_joined
+from elmo_export.verify.cases import parity_cases
 from elmo_runtime import Bundle, Embedder
 from elmo_runtime.errors import BundleVersionError, CheckpointError, VerificationError
 from promise_kit.spoil import forge
@@ -42,7 +42,7 @@ def trained_checkpoint(do_layer_norm=False, **changes):
 def small_matrix():
     """Few parity cases: what they find does not depend on how many they are."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("elmo_export.cases.SHAPES", [(1, 2), (5, 7), (3, 13)])
+        patched.setattr("elmo_export.verify.cases.SHAPES", [(1, 2), (5, 7), (3, 13)])
         yield
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elmo_runtime.backends.base import BackendOptions, BiLmInputs
-from elmo_runtime.backends.onnxruntime import open_cpu
-from elmo_runtime.bundle import Bundle
+from elmo_runtime.backends.onnxruntime.backend import open_cpu
+from elmo_runtime.bundle.manifest import Bundle
 
 Before = Callable[[BiLmInputs], object]
 

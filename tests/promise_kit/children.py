@@ -18,8 +18,8 @@ from typing import Any
 PRELOADED = [
     "elmo_deploy.model.reference",
     "elmo_deploy.training",
-    "elmo_export.package",
-    "elmo_runtime.backends.onnxruntime",
+    "elmo_export.export",
+    "elmo_runtime.backends.onnxruntime.backend",
     "elmo_runtime.bulk",
     "elmo_runtime.embedder",
     "onnxruntime",

@@ -29,7 +29,8 @@ def embed_folder(bundle: Path, corpus: Path, target: Path, fault: str = "") -> d
 def export_over(bundle: Path, seed: int, fault: str = "") -> None:
     """Export a random ELMo to where a bundle may stand already."""
     from elmo_deploy.model.reference import reference
-    from elmo_export import cases, package
+    from elmo_export import export as package
+    from elmo_export.verify import cases
     from random_models import random_checkpoint, tiny_config
 
     plant(fault)
@@ -42,7 +43,7 @@ def plant(fault: str) -> None:
     """Break what keeps files whole, in this process."""
     if not fault:
         return
-    from elmo_export import package
+    from elmo_export import export as package
     from elmo_runtime.bulk import job, journal
 
     if fault == "torn":  # parts and journal are written in place

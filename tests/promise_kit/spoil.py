@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from elmo_runtime.bundle import MANIFEST, MANIFEST_DIGEST
+from elmo_runtime.bundle.manifest import MANIFEST, MANIFEST_DIGEST
 
 Change = Callable[[], object]
 KINDS = ("cut", "append", "remove", "swap", "rename", "add")

@@ -19,8 +19,8 @@ from onnx.external_data_helper import convert_model_to_external_data
 
 from elmo_export import recover_checkpoint
 from elmo_runtime.backends.base import BackendOptions
-from elmo_runtime.backends.onnxruntime import open_cpu
-from elmo_runtime.bundle import MANIFEST, MANIFEST_DIGEST, MAX_MANIFEST_BYTES, Bundle
+from elmo_runtime.backends.onnxruntime.backend import open_cpu
+from elmo_runtime.bundle.manifest import MANIFEST, MANIFEST_DIGEST, MAX_MANIFEST_BYTES, Bundle
 from elmo_runtime.embedder import Embedder
 from elmo_runtime.errors import (
     BackendUnavailableError,
@@ -28,7 +28,7 @@ from elmo_runtime.errors import (
     BundleError,
     BundleVersionError,
 )
-from elmo_runtime.self_check import golden_char_ids
+from elmo_runtime.inference.golden_check import golden_char_ids
 from elmo_runtime.state import read_warm
 from promise_kit import memory
 from promise_kit.spoil import accidents, forge, graph_of, put_manifest, spoiled
@@ -74,7 +74,7 @@ def test_b1_a_changed_missing_or_surplus_file_is_corrupt(
 
 
 def test_b1_control_a_skipped_digest(bundle, copy, seed, caught, monkeypatch):
-    monkeypatch.setattr("elmo_runtime.listed_files._check_digest", lambda *found: None)
+    monkeypatch.setattr("elmo_runtime.bundle.listed_files._check_digest", lambda *found: None)
     accepted = taken_for_whole(copy, bundle, 48, seed)
     assert len(accepted) > 10
     caught("B1", f"{len(accepted)} of 48 accepted: {accepted[0]}")
@@ -120,7 +120,7 @@ def test_b2_another_version_is_refused_with_both_versions_and_the_cure(bundle, c
 
 
 def test_b2_control_a_schema_that_nobody_compares(bundle, copy, caught, monkeypatch):
-    monkeypatch.setattr("elmo_runtime.bundle.SCHEMA", 3)
+    monkeypatch.setattr("elmo_runtime.bundle.manifest.SCHEMA", 3)
     accepted = loaded_though_of_another_version(copy, bundle)
     assert accepted == ["newer schema"]
     caught("B2", f"accepted: {accepted}")
@@ -247,9 +247,11 @@ def test_b3_nothing_outside_the_folder_is_read(bundle, copy, kept):
 
 
 def test_b3_control_names_and_tensors_that_nobody_checks(bundle, copy, caught, monkeypatch):
-    monkeypatch.setattr("elmo_runtime.listed_files._SAFE_PART", re.compile(".*"))
-    monkeypatch.setattr("elmo_runtime.backends.onnxruntime.EXTERNAL_DATA", "session.unknown")
-    monkeypatch.setattr("elmo_runtime.listed_files._check_digest", lambda *found: None)
+    monkeypatch.setattr("elmo_runtime.bundle.listed_files._SAFE_PART", re.compile(".*"))
+    monkeypatch.setattr(
+        "elmo_runtime.backends.onnxruntime.backend.EXTERNAL_DATA", "session.unknown"
+    )
+    monkeypatch.setattr("elmo_runtime.bundle.listed_files._check_digest", lambda *found: None)
     successful = led_outside(copy, bundle)
     assert {"listed as ..", "listed as an absolute path", "tensors outside"} <= set(successful)
     caught("B3", f"led outside: {', '.join(successful)}")
@@ -374,7 +376,7 @@ def test_b4_control_reading_before_looking_at_the_size(bundle, copy, caught, mon
         with path.open("rb") as stream:
             return stream.read(1 << 28)
 
-    monkeypatch.setattr("elmo_runtime.bundle.read_small_file", read_first)
+    monkeypatch.setattr("elmo_runtime.bundle.manifest.read_small_file", read_first)
     growth, _ = cost_of_greed(copy, bundle)
     assert growth > GREED_LIMIT
     caught("B4", f"grew by {growth / memory.MIB:.0f} MiB")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from elmo_runtime.bundle import Bundle
+from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.errors import BundleError
 from promise_kit.children import count_changes, run_child
 from promise_kit.jobs import content, embed_folder, export_over, export_with_room_for

@@ -1,7 +1,7 @@
 """D1, D3: the same sentence, the same bits.
 
-D4 is in tests/export/test_parity.py and tests/test_golden_bundle.py, D5 in
-tests/export/test_package.py.
+D4 is in tests/export/verify/test_parity.py and tests/test_golden_bundle.py, D5 in
+tests/export/test_export.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import random
 
 import numpy as np
 
-from elmo_runtime.bundle import Bundle
+from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.embedder import Embedder
 from promise_kit.backends import Watched
 from promise_kit.children import run_child

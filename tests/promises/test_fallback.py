@@ -12,8 +12,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from elmo_runtime.backends import selection
-from elmo_runtime.backends.selection import CANDIDATES, Candidate
+from elmo_runtime.backends import chain as selection
+from elmo_runtime.backends.chain import CANDIDATES, Candidate
 from elmo_runtime.embedder import Embedder
 from elmo_runtime.errors import (
     BackendError,
@@ -161,7 +161,9 @@ def test_f3_control_believing_the_list(bundle, monkeypatch, caught):
         "InferenceSession",
         lambda path, settings, *rest, **options: Liar(real(path, settings)),
     )
-    monkeypatch.setattr("elmo_runtime.backends.onnxruntime._check_placement", lambda *rest: None)
+    monkeypatch.setattr(
+        "elmo_runtime.backends.onnxruntime.backend._check_placement", lambda *rest: None
+    )
     believed = lies_believed(bundle, monkeypatch)
     assert believed == ["onnxruntime-cuda", "auto"]
     caught("F3", f"the CPU was taken for CUDA by {believed}")
@@ -234,7 +236,7 @@ def test_f4_want_of_memory_halves_the_batch_and_then_changes_the_backend(
 
 
 def test_f4_control_an_error_that_nobody_catches(bundle, expected, monkeypatch, caught):
-    monkeypatch.setattr("elmo_runtime.pipeline.DeviceMemoryError", ZeroDivisionError)
+    monkeypatch.setattr("elmo_runtime.inference.pipeline.DeviceMemoryError", ZeroDivisionError)
     lost = lost_by_want(bundle, expected, monkeypatch)
     assert len(lost) == 20
     caught("F4", lost[0])

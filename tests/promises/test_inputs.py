@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from elmo_runtime import Embedder, InputError
-from elmo_runtime.bundle import Bundle
+from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.characters import char_ids
 from oracle import character_ids
 from promise_kit import memory

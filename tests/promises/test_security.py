@@ -1,7 +1,7 @@
 """X1: foreign weights run no code.
 
-X2 is in tests/runtime/test_tensorrt_opening.py and test_engines.py, X3 in every test of tests/cli,
-X4 in tests/runtime/test_import.py.
+X2 is in tests/runtime/backends/test_tensorrt_opening.py and tests/runtime/bundle/test_engines.py,
+X3 in every test of tests/cli, X4 in tests/runtime/test_import.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""T1: one Embedder, many threads, the bits of one. T2 is in tests/runtime/test_lifecycle.py."""
+"""T1: one Embedder serves many threads with the bits of one.
+
+T2 is in tests/runtime/inference/test_lifecycle.py.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import time
 
 import numpy as np
 
-from elmo_runtime.bundle import Bundle
+from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.embedder import Embedder
 from promise_kit.backends import Watched
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from elmo_deploy.training import TrainingOptions, Vocabulary, train
-from elmo_deploy.training.metrics import read_metrics
-from elmo_deploy.training.resume import load_latest
+from elmo_deploy.training.run.metrics import read_metrics
+from elmo_deploy.training.run.resume import load_latest
 from elmo_export.checkpoint import Checkpoint
 from promise_kit.children import run_child
 from random_models import tiny_config
@@ -205,7 +205,7 @@ def test_c3_the_last_two_states_are_kept_and_a_corrupt_newest_one_is_named_and_s
 def test_c3_control_digests_that_nobody_compares(
     unbroken, spoilt_runs, caplog, caught, monkeypatch
 ):
-    from elmo_deploy.training import resume
+    from elmo_deploy.training.run import resume
 
     monkeypatch.setattr(resume, "sha256_of", lambda path: _Anything())
     monkeypatch.setattr(resume, "_digest", lambda counters: _Anything())

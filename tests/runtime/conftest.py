@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from elmo_runtime.backends.base import BackendOptions
-from elmo_runtime.backends.onnxruntime import open_cpu
-from elmo_runtime.bundle import Bundle
+from elmo_runtime.backends.onnxruntime.backend import open_cpu
+from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.embedder import Embedder
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from elmo_runtime.backends import onnxruntime as ort
 from elmo_runtime.backends.base import BackendOptions
 from elmo_runtime.backends.bucketed import Buckets, bucket
-from elmo_runtime.bundle import Bundle
+from elmo_runtime.backends.onnxruntime import backend as ort
+from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.embedder import Embedder
 from elmo_runtime.errors import InputError
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from elmo_deploy.model.reference import reference
-from elmo_runtime.bundle import Bundle
+from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.characters import char_ids
 from elmo_runtime.embedder import Embedder
 from elmo_runtime.errors import (
@@ -19,9 +19,9 @@ from elmo_runtime.errors import (
     InputError,
     VerificationError,
 )
+from elmo_runtime.inference.golden_check import OUTPUTS
 from elmo_runtime.mixes import LARGEST_GAMMA
 from elmo_runtime.outputs import output_names
-from elmo_runtime.self_check import OUTPUTS
 from elmo_runtime.state import State, read_warm
 from promise_kit.spoil import replace_file
 from tolerances import BUNDLE_FLOAT32

@@ -70,7 +70,7 @@ def test_company_order_padding_cache_and_history_change_no_bit(other, alone, ord
 
 
 def test_the_padded_form_does_not_either(bundle, alone, monkeypatch):
-    monkeypatch.setattr("elmo_runtime.backends.onnxruntime.CPU_FORMS", ("padded",))
+    monkeypatch.setattr("elmo_runtime.backends.onnxruntime.backend.CPU_FORMS", ("padded",))
     with Embedder.load(bundle, cache_words=0, threads=1) as elmo:
         lonely = {row: vectors_of(elmo, [row])[row] for row in range(len(SENTENCES))}
         assert differing(elmo, range(len(SENTENCES)), {5}, lonely) == 0

@@ -12,12 +12,12 @@ import threading
 
 import pytest
 
-from elmo_runtime import locks
 from elmo_runtime.errors import ArtefactError, InputError
-from elmo_runtime.files import atomic_directory, atomic_file, check_file, refuse_inputs
-from elmo_runtime.locks import locked
-from elmo_runtime.replacing import Format
-from elmo_runtime.scratch import clear, remove_abandoned, scratch_beside
+from elmo_runtime.files import locks
+from elmo_runtime.files.atomic import atomic_directory, atomic_file, check_file, refuse_inputs
+from elmo_runtime.files.locks import locked
+from elmo_runtime.files.replacing import Format
+from elmo_runtime.files.scratch import clear, remove_abandoned, scratch_beside
 
 
 def test_a_second_writer_of_a_file_is_told_who_the_first_is(tmp_path):
@@ -65,7 +65,7 @@ def test_the_lock_of_a_killed_process_is_taken_over_with_what_it_left(tmp_path):
     code = f"""
 import os
 from pathlib import Path
-from elmo_runtime.files import atomic_file
+from elmo_runtime.files.atomic import atomic_file
 with atomic_file(Path({str(tmp_path / "x")!r})) as scratch:
     scratch.write_text("half")
     os._exit(1)

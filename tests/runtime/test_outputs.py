@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from elmo_runtime.inference.collector import Ragged
+from elmo_runtime.inference.request import Request
 from elmo_runtime.mixes import Mixes
 from elmo_runtime.outputs import Embeddings, output_names
-from elmo_runtime.ragged import Ragged
-from elmo_runtime.request import Request
 from random_models import tiny_config
 
 CONFIG = tiny_config()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from elmo_runtime.bundle import Bundle
+from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.errors import BundleError, BundleVersionError, InputError
 from elmo_runtime.state import WARM_STATE, State, checked_state, read_warm
 from promise_kit.spoil import replace_file

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from elmo_deploy.training import TrainingOptions, TrainingResult, Vocabulary, train
-from elmo_deploy.training.shards import find_shards, read_all_sentences
+from elmo_deploy.training.data.shards import find_shards, read_all_sentences
 from random_models import tiny_config
 
 WORDS = (

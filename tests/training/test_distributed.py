@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from elmo_deploy.training import TrainingOptions
-from elmo_deploy.training.metrics import read_metrics
+from elmo_deploy.training.run.metrics import read_metrics
 from elmo_export.checkpoint import Checkpoint
 from elmo_runtime.errors import ConfigError
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 
 from elmo_deploy.training import TrainingOptions, Vocabulary, evaluate, score, train
-from elmo_deploy.training.coverage import Coverage
-from elmo_deploy.training.metrics import read_metrics
+from elmo_deploy.training.data.coverage import Coverage
+from elmo_deploy.training.data.shards import read_all_sentences
+from elmo_deploy.training.data.vocabulary import MARKS, VocabularyError
 from elmo_deploy.training.preparation import count_tokens, estimate_tokens, prepare
-from elmo_deploy.training.saving import Saver
-from elmo_deploy.training.shards import read_all_sentences
-from elmo_deploy.training.vocabulary import MARKS, VocabularyError
+from elmo_deploy.training.run.metrics import read_metrics
+from elmo_deploy.training.run.saving import Saver
 from elmo_export.checkpoint import Checkpoint
 from elmo_runtime.errors import BackendUnavailableError, ConfigError
 from random_models import tiny_config

@@ -6,10 +6,10 @@ import pytest
 from safetensors.torch import save_file
 from torch import ones
 
-from elmo_deploy.training.resume import STATE_FORMAT, saved_folders
+from elmo_deploy.training.run.resume import STATE_FORMAT, saved_folders
 from elmo_runtime.errors import ArtefactError, InputError
-from elmo_runtime.files import check_directory
-from elmo_runtime.scratch import INSIDE, scratch_directory
+from elmo_runtime.files.atomic import check_directory
+from elmo_runtime.files.scratch import INSIDE, scratch_directory
 
 
 def test_two_runs_in_one_directory_are_kept_apart(options, run, tmp_path):

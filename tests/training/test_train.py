@@ -13,11 +13,11 @@ from elmo_deploy.model import Elmo
 from elmo_deploy.model.lstm import LstmState
 from elmo_deploy.training import TrainingOptions, Vocabulary, evaluate, train
 from elmo_deploy.training.distributed import Processes
-from elmo_deploy.training.journal import Journal
 from elmo_deploy.training.learner import Learner
 from elmo_deploy.training.loop import make_model
-from elmo_deploy.training.metrics import read_metrics
-from elmo_deploy.training.run_folder import RunFolder
+from elmo_deploy.training.run.folder import RunFolder
+from elmo_deploy.training.run.metrics import read_metrics
+from elmo_deploy.training.run.reporting import Journal
 from elmo_export.checkpoint import SOFTMAX, Checkpoint
 from elmo_runtime.errors import ConfigError, InputError
 from random_models import random_checkpoint, tiny_config

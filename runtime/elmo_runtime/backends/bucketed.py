@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elmo_runtime.bundle import Graph
+from elmo_runtime.bundle.manifest import Graph
 
 Arrays = dict[str, NDArray[Any]]
 LEAST = {"batch": 1, "marked_length": 8, "words": 64}  # axes that are padded, and their first size

@@ -18,8 +18,8 @@ from elmo_runtime.bulk.journal import Entry, Folder
 from elmo_runtime.bulk.parquet import ParquetPart
 from elmo_runtime.bulk.progress import Shard, Summary
 from elmo_runtime.errors import InputError
-from elmo_runtime.files import atomic_file, sha256_of
-from elmo_runtime.storage import write_errors
+from elmo_runtime.files.atomic import atomic_file, sha256_of
+from elmo_runtime.files.storage import write_errors
 from elmo_runtime.text.records import BadRecord, Record
 
 Vectors = Mapping[str, NDArray[Any]]  # output name -> (n_tokens, width), or (width,) where pooled

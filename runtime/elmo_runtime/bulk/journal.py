@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from elmo_runtime.errors import ArtefactError, InputError
-from elmo_runtime.files import atomic_file, check_file
-from elmo_runtime.scratch import remove_abandoned
+from elmo_runtime.files.atomic import atomic_file, check_file
+from elmo_runtime.files.scratch import remove_abandoned
 
 JOB, JOURNAL = "_job.json", "_journal"
 BESIDE = ".job"  # added to the name of the directory of the parts

@@ -20,7 +20,7 @@ from elmo_runtime.backends.native.library import (
     load_library,
     tensor_shapes,
 )
-from elmo_runtime.bundle import Bundle, Manifest
+from elmo_runtime.bundle.manifest import Bundle, Manifest
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import BackendError, BackendUnavailableError, BundleVersionError
 from elmo_runtime.mixes import Mixes, mix_batch

@@ -1,0 +1,1 @@
+"""Options that several commands share, and old names that are still accepted."""

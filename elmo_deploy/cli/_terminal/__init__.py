@@ -1,0 +1,1 @@
+"""What every command shares: the console, progress bars and error messages."""

@@ -1,0 +1,1 @@
+"""Hand-written gradients: each module computes what `elmo_deploy.model` defines, only faster."""

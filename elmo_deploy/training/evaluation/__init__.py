@@ -1,0 +1,1 @@
+"""Perplexity, scores and word predictions of a trained language model."""

@@ -1,0 +1,159 @@
+"""What a run reports while it learns: records, TensorBoard scalars, a progress bar, a curve."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from elmo_deploy.training.run.curve import draw_curve
+from elmo_deploy.training.run.metrics import HeldoutMetrics, Metrics, RecordFile
+from elmo_runtime.errors import BackendUnavailableError
+from elmo_runtime.files.storage import write_errors
+
+METRICS, HELDOUT, CURVE, TENSORBOARD = (
+    "metrics.jsonl",
+    "heldout.jsonl",
+    "learning-curve.png",
+    "tensorboard",
+)
+
+# Seconds until TensorBoard's thread flushes by itself: a full disk must raise here, not there.
+NEVER = 1_000_000
+
+
+def require_reports() -> None:
+    """Import what reports are written with, so that a run does not fail at its last step.
+
+    Raises BackendUnavailableError naming the package that is missing or broken.
+    """
+    for module in ("torch.utils.tensorboard", "matplotlib.figure"):
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise BackendUnavailableError(
+                f"training writes TensorBoard files and a learning curve, but {module} cannot be"
+                f" imported: {error}",
+                hint='pip install "elmo-deploy[train]"',
+            ) from error
+
+
+class Journal:
+    """Writes the records of a run; a resumed run forgets those after the step it resumes from."""
+
+    def __init__(
+        self, run: Path, *, first_step: int, total_steps: int, sampled: bool, show: bool
+    ) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._run = run
+        self._training = RecordFile(run / METRICS, Metrics, first_step=first_step)
+        self._heldout = RecordFile(run / HELDOUT, HeldoutMetrics, first_step=first_step)
+        self._board = SummaryWriter(
+            str(run / TENSORBOARD), purge_step=first_step + 1, flush_secs=NEVER
+        )
+        self._console = Console(stderr=True)
+        self._sampled, self._show = sampled, show
+        self._first_step, self._total_steps = first_step, total_steps
+        self._began = time.monotonic()
+        self._bar = _progress_bar(self._console, visible=show and self._console.is_terminal)
+        self._task = self._bar.add_task("training", total=total_steps, completed=first_step, at="")
+
+    def __enter__(self) -> Journal:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+        with contextlib.ExitStack() as stack, write_errors(self._run / TENSORBOARD):
+            stack.callback(self._heldout.close)
+            stack.callback(self._training.close)
+            self._board.close()
+
+    @property
+    def records(self) -> Sequence[Metrics]:
+        """Everything recorded so far, from the first step on."""
+        return self._training.records
+
+    @property
+    def heldout(self) -> Sequence[HeldoutMetrics]:
+        """The held-out perplexities so far, from the first save on."""
+        return self._heldout.records
+
+    def advance(self, step: int) -> None:
+        """Move the progress bar."""
+        self._bar.update(self._task, completed=step)
+
+    def record(self, metrics: Metrics) -> None:
+        """Write one record to every place."""
+        self._training.append(metrics)
+        self._write_scalars("train", metrics, perplexity=metrics.perplexity)
+        text = (
+            f"loss {metrics.loss:.3f}  perplexity {metrics.perplexity:.1f}"
+            f"  unknown {metrics.unknown_share:.1%}  {metrics.tokens_per_second:,.0f} tokens/s"
+        )
+        self._bar.update(self._task, at=text)
+        if not self._console.is_terminal:
+            left = self._time_left(metrics.step)
+            self._print(f"step {metrics.step} of {self._total_steps}  {text}  {left} left")
+
+    def record_heldout(self, metrics: HeldoutMetrics) -> bool:
+        """Write one record to every place; returns whether its zero-state perplexity is the best.
+
+        An embedder starts every text from the zero state, unless another state policy is chosen.
+        """
+        best = min((r.zero_state_perplexity for r in self.heldout), default=float("inf"))
+        self._heldout.append(metrics)
+        self._write_scalars("heldout", metrics)
+        self._print(
+            f"step {metrics.step}  held-out perplexity {metrics.perplexity:.1f}, from the zero"
+            f" state {metrics.zero_state_perplexity:.1f}  unknown {metrics.unknown_share:.1%}"
+        )
+        return metrics.zero_state_perplexity < best
+
+    def draw(self) -> None:
+        """Write the curve of all records."""
+        draw_curve(self._run / CURVE, self.records, self.heldout, sampled=self._sampled)
+
+    def _write_scalars(self, group: str, record: Metrics | HeldoutMetrics, **more: float) -> None:
+        with write_errors(self._run / TENSORBOARD):
+            for name, value in (asdict(record) | more).items():
+                if name != "step":
+                    self._board.add_scalar(f"{group}/{name}", value, record.step)
+            self._board.flush()
+
+    def _time_left(self, step: int) -> timedelta:
+        """By the mean time of the steps since this process began the run or resumed it."""
+        per_step = (time.monotonic() - self._began) / max(1, step - self._first_step)
+        return timedelta(seconds=round(per_step * (self._total_steps - step)))
+
+    def _print(self, text: str) -> None:
+        if self._show:
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _progress_bar(console: Console, *, visible: bool) -> Progress:
+    columns: list[Any] = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[at]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    ]
+    return Progress(*columns, console=console, disable=not visible)

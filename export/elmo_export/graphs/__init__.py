@@ -1,0 +1,1 @@
+"""The ONNX graphs of an ELMo, written node by node."""

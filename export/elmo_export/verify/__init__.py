@@ -1,0 +1,1 @@
+"""Comparison of every graph with the reference before a bundle is written."""

@@ -1,0 +1,434 @@
+"""ONNX Runtime on CPU and CUDA. Strict: what a session really runs on is read from the session."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import importlib.metadata
+import io
+import logging
+import os
+import re
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elmo_runtime.backends.base import (
+    BackendOptions,
+    BiLmInputs,
+    FloatArray,
+    choose_precision,
+)
+from elmo_runtime.backends.bucketed import Buckets
+from elmo_runtime.backends.onnxruntime.trimming import trimming_is_exact
+from elmo_runtime.bundle.manifest import MANIFEST, Bundle, Graph, Tensor
+from elmo_runtime.characters import trim
+from elmo_runtime.errors import (
+    BackendError,
+    BackendUnavailableError,
+    BundleVersionError,
+    DeviceMemoryError,
+)
+from elmo_runtime.processors import is_restricted, usable_cpus
+
+_LOGGER = logging.getLogger(__name__)
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+CPU_FORMS, CUDA_FORMS = ("packed", "padded"), ("padded",)
+# A convolution holds 180 kB a word at full size, so words are encoded a bounded number at a time.
+WORDS_PER_CALL = 256
+_DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int32)": "int32"}
+HEAVY = frozenset({"Conv", "Gemm", "MatMul", "Scan", "Loop"})
+EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
+_MEMORY = re.compile(r"out of memory|failed to allocate|bad_alloc|ALLOC_FAILED", re.IGNORECASE)
+_SMALLER = "use a smaller token_budget"
+_INSTALL = 'pip install "elmo-deploy[cpu]", or "elmo-deploy[gpu]" for NVIDIA GPUs'
+SHRINK_EVERY = 256  # runs; a bound on what shapes of long ago still hold
+_CUDNN = "libcudnn.so.9"  # opened at the first convolution, so it is not in the header
+_HEADER_BYTES = 8 << 20  # 17 kB in 1.31
+_NVIDIA_LIBRARY = re.compile(rb"\0(lib(?:cu|nv)\w+\.so\.[\d.]+)(?=\0)")
+_MISSING_LIBRARY = re.compile(r"(lib[\w.+-]+\.so[.\d]*): cannot open shared object file")
+_NEEDED = ("InferenceSession", "SessionOptions", "get_available_providers", "__version__")
+_CUDA_OPTIONS = {
+    "use_tf32": "0",  # on by default, and rounds products to 10 bits
+    "cudnn_conv_algo_search": "HEURISTIC",  # the default times every algorithm at each new shape
+    "arena_extend_strategy": "kSameAsRequested",
+}
+
+
+class OnnxRuntimeBackend:
+    """The two graphs of a bundle as sessions on one execution provider."""
+
+    longest: int | None = None
+
+    def __init__(
+        self, bundle: Bundle, precision: str, provider: str, options: BackendOptions
+    ) -> None:
+        forms = CPU_FORMS if provider == CPU else CUDA_FORMS
+        self.name = "onnxruntime-cpu" if provider == CPU else "onnxruntime-cuda"
+        self.precision = precision
+        self._widest_filter = max(width for width, _ in bundle.config.filters)
+        encoder = _find(bundle, "token_encoder", ("padded",), precision)
+        bilm = _find(bundle, "bilm", forms, precision)
+        # Each session has a memory arena of its own; the biLM needs most.
+        limit = options.gpu_mem_limit
+        small = None if limit is None else limit // 4
+        large = None if limit is None or small is None else limit - small
+        self._encoder = _open(bundle, encoder, provider, replace(options, gpu_mem_limit=small))
+        self._bilm = _open(bundle, bilm, provider, replace(options, gpu_mem_limit=large))
+        self._trims = provider == CPU and trimming_is_exact(self._encode, bundle.config)
+
+    def encode_words(self, char_ids: NDArray[np.int32]) -> FloatArray:
+        """(words, max_characters) ids, at least one word -> (words, P)."""
+        groups = [
+            char_ids[start : start + WORDS_PER_CALL]
+            for start in range(0, len(char_ids), WORDS_PER_CALL)
+        ]
+        if self._trims:
+            groups = [trim(group, self._widest_filter) for group in groups]
+        return np.concatenate([self._encode(group) for group in groups])
+
+    def run_bilm(
+        self, inputs: BiLmInputs, outputs: Sequence[str], *, half: bool = False
+    ) -> dict[str, NDArray[np.floating[Any]]]:
+        """A batch -> the outputs asked for; vectors are float32, also where half would do."""
+        return self._bilm.run(inputs.of_graph(), outputs)
+
+    def close(self) -> None:
+        """Free the sessions: their weights, arenas and threads."""
+        del self._encoder, self._bilm
+
+    def _encode(self, char_ids: NDArray[np.int32]) -> FloatArray:
+        return self._encoder.run({"char_ids": char_ids}, ["word_vectors"])["word_vectors"]
+
+
+class _Session:
+    """An InferenceSession whose errors are ours and whose outputs are copied only if asked for."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def run(
+        self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
+    ) -> dict[str, FloatArray]:
+        """Arrays by name -> the outputs asked for, on the host."""
+        with _translated_errors():
+            binding = self._session.io_binding()
+            contiguous = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+            for name, array in contiguous.items():
+                binding.bind_cpu_input(name, array)
+            for name in outputs:
+                binding.bind_output(name, "cpu")
+            self._session.run_with_iobinding(binding, self._run_options(contiguous))
+            return dict(zip(outputs, binding.copy_outputs_to_cpu(), strict=True))
+
+    def _run_options(self, inputs: Mapping[str, NDArray[Any]]) -> Any | None:
+        """How to run; None: as usual."""
+        return None
+
+
+class _CudaSession(_Session):
+    """Pads to buckets, and gives device memory back that earlier shapes needed."""
+
+    def __init__(self, session: Any, graph: Graph) -> None:
+        super().__init__(session)
+        self._buckets = Buckets(graph)
+        self._seen: set[tuple[tuple[int, ...], ...]] = set()
+        self._runs = 0
+        shrinking = import_onnxruntime().RunOptions()
+        shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "gpu:0")
+        self._shrinking = shrinking
+
+    def run(
+        self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
+    ) -> dict[str, FloatArray]:
+        """Arrays by name -> the outputs asked for, on the host."""
+        try:
+            computed = super().run(self._buckets.pad(inputs), outputs)
+        except DeviceMemoryError:
+            self._seen.clear()  # so that the next runs give back what they can
+            raise
+        return self._buckets.cut(computed, inputs)
+
+    def _run_options(self, inputs: Mapping[str, NDArray[Any]]) -> Any | None:
+        """Shrink the arena after the first run of a shape and now and then: it costs a wait."""
+        shapes = tuple(array.shape for array in inputs.values())
+        is_new = shapes not in self._seen
+        self._seen.add(shapes)
+        self._runs += 1
+        return self._shrinking if is_new or self._runs % SHRINK_EVERY == 0 else None
+
+
+def cuda_is_installed() -> bool:
+    """Whether the user has an onnxruntime made for GPUs, whatever became of it."""
+    if _has_distribution("onnxruntime-gpu"):
+        return True
+    with contextlib.suppress(BackendUnavailableError):
+        return CUDA in import_onnxruntime().get_available_providers()
+    return False
+
+
+def open_cpu(bundle: Bundle, precision: str, options: BackendOptions) -> OnnxRuntimeBackend:
+    """Raises BackendUnavailableError if onnxruntime is missing or cannot open the graphs."""
+    import_onnxruntime()
+    chosen = choose_precision(bundle, precision, preferred=("fp32", "fp16", "int8"))
+    return OnnxRuntimeBackend(bundle, chosen, CPU, options)
+
+
+def open_cuda(bundle: Bundle, precision: str, options: BackendOptions) -> OnnxRuntimeBackend:
+    """Raises BackendUnavailableError unless the sessions really run on CUDA."""
+    onnxruntime = import_onnxruntime()
+    if CUDA not in onnxruntime.get_available_providers():
+        raise _no_cuda_provider()
+    missing = missing_cuda_libraries(onnxruntime)
+    chosen = choose_precision(bundle, precision, preferred=("fp16", "fp32"))
+    try:
+        return OnnxRuntimeBackend(bundle, chosen, CUDA, options)
+    except BackendUnavailableError as error:
+        if not missing:
+            raise
+        raise BackendUnavailableError(
+            f"the CUDA libraries {', '.join(missing)} cannot be loaded: {error.what}",
+            hint='pip install "elmo-deploy[gpu]" brings them; doctor shows the driver',
+        ) from error
+
+
+def missing_cuda_libraries(onnxruntime: Any) -> list[str]:
+    """Load the CUDA libraries that onnxruntime-gpu needs; the names of those that are missing.
+
+    Without one of them a session on CUDA silently runs on the CPU.
+    """
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):  # it reports what it cannot find by print
+        onnxruntime.preload_dlls()
+    missing = set(_MISSING_LIBRARY.findall(said.getvalue()))
+    # The provider itself must not be loaded here: it looks for onnxruntime's state, once.
+    provider = Path(onnxruntime.__file__).with_name("capi") / "libonnxruntime_providers_cuda.so"
+    if needed := _needed_libraries(provider):
+        needed.add(_CUDNN)
+    return sorted(missing | set(_unloadable(needed)))
+
+
+def _needed_libraries(library: Path) -> set[str]:
+    """The libraries of NVIDIA that a shared library is linked with, by the names in its header."""
+    try:
+        with library.open("rb") as stream:
+            header = stream.read(_HEADER_BYTES)
+    except OSError:
+        return set()
+    return {name.decode("ascii") for name in _NVIDIA_LIBRARY.findall(header)}
+
+
+def _unloadable(names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            yield name
+
+
+def refuse_telemetry() -> None:
+    """To be called before onnxruntime is imported, which reads the variable then.
+
+    Since 1.29 it reports its use to Microsoft unless told otherwise, and the thread that does so
+    makes a forked process hang at its exit (seen with 1.32).
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
+def import_onnxruntime() -> ModuleType:
+    """The library. Raises BackendUnavailableError if it is missing or broken."""
+    refuse_telemetry()
+    try:
+        library = importlib.import_module("onnxruntime")
+    except Exception as error:  # a damaged installation fails in its own ways
+        is_absent = isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime"
+        raise BackendUnavailableError(
+            f"onnxruntime cannot be imported: {type(error).__name__}: {error}",
+            hint=_INSTALL if is_absent else _reinstall(),
+        ) from error
+    if missing := [name for name in _NEEDED if not hasattr(library, name)]:
+        # What is left of an uninstalled package is a folder, and Python imports an empty one.
+        folders = ", ".join(getattr(library, "__path__", ["?"]))
+        raise BackendUnavailableError(
+            f"onnxruntime in {folders} is damaged: it has no {missing[0]}", hint=_reinstall()
+        )
+    return library
+
+
+def _reinstall() -> str:
+    """How to repair the distribution that is installed."""
+    name = "onnxruntime-gpu" if _has_distribution("onnxruntime-gpu") else "onnxruntime"
+    return f"pip install --no-cache-dir --force-reinstall {name}"
+
+
+def _no_cuda_provider() -> BackendUnavailableError:
+    if _has_distribution("onnxruntime") and _has_distribution("onnxruntime-gpu"):
+        return BackendUnavailableError(
+            "onnxruntime and onnxruntime-gpu are both installed, and the one without CUDA wins",
+            hint="pip uninstall -y onnxruntime onnxruntime-gpu; pip install onnxruntime-gpu",
+        )
+    return BackendUnavailableError(
+        "this onnxruntime has no CUDA provider", hint='pip install "elmo-deploy[gpu]"'
+    )
+
+
+def _has_distribution(name: str) -> bool:
+    try:
+        importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _find(bundle: Bundle, part: str, forms: Sequence[str], precision: str) -> Graph:
+    graph = bundle.graph(part, precision, forms=forms)
+    if graph is None:
+        raise BackendUnavailableError(
+            f"{bundle.path} holds no {part} graph of precision {precision} and form"
+            f" {' or '.join(forms)}",
+            hint="export the checkpoint anew",
+        )
+    return graph
+
+
+def _open(bundle: Bundle, graph: Graph, provider: str, options: BackendOptions) -> _Session:
+    session = _create_session(bundle, graph.file, provider, options)
+    if (found := session.get_providers()[0]) != provider:
+        raise BackendUnavailableError(
+            f"{provider} was asked for, but the session runs on {found}",
+            hint='check the driver with nvidia-smi, and pip install "elmo-deploy[gpu]"',
+        )
+    _check_placement(session, provider)
+    _check_interface(session, graph)
+    return _Session(session) if provider == CPU else _CudaSession(session, graph)
+
+
+def _create_session(bundle: Bundle, name: str, provider: str, options: BackendOptions) -> Any:
+    """A session of the bytes whose digest was checked, and of nothing else."""
+    onnxruntime = import_onnxruntime()
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3  # errors: the warnings are about graph clean-ups
+    settings.intra_op_num_threads = _threads(options)
+    settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spinning)))
+    # Tensors in other files would be read from the current directory. A bundle has none.
+    settings.add_session_config_entry(EXTERNAL_DATA, os.devnull)
+    if provider == CUDA:
+        settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    provider_options = [_cuda_options(options) if provider == CUDA else {}]
+    try:
+        with _translated_errors():
+            session = onnxruntime.InferenceSession(
+                bundle.read(name), settings, [provider], provider_options, enable_fallback=0
+            )
+    except DeviceMemoryError as error:
+        raise BackendUnavailableError(
+            f"the memory cannot hold {name} ({bundle.files[name].bytes >> 20} MiB): {error.what}",
+            hint="free memory, or use a machine with more of it",
+        ) from error
+    except BackendError as error:
+        raise BackendUnavailableError(
+            f"onnxruntime {onnxruntime.__version__} cannot open {name}: {error.what}",
+            hint="update onnxruntime, or export the bundle anew",
+        ) from error
+    _SESSIONS.add(session)
+    return session
+
+
+def _cuda_options(options: BackendOptions) -> dict[str, str]:
+    limit = options.gpu_mem_limit
+    return _CUDA_OPTIONS | ({} if limit is None else {"gpu_mem_limit": str(limit)})
+
+
+def _threads(options: BackendOptions) -> int:
+    """0 lets ONNX Runtime take every core, also those that a container may not use."""
+    if options.threads is not None:
+        return options.threads
+    return usable_cpus() if is_restricted() else 0
+
+
+def _check_placement(session: Any, provider: str) -> None:
+    """Refuse a session on CUDA that left a heavy operator to the CPU.
+
+    session.disable_cpu_ep_fallback would refuse every graph of ours: ONNX Runtime keeps the
+    arithmetic on shapes on the CPU on purpose, and that option does not tell it from the rest.
+    """
+    if provider == CPU or not hasattr(session, "get_provider_graph_assignment_info"):
+        return
+    for subgraph in session.get_provider_graph_assignment_info():
+        left = {node.op_type for node in subgraph.get_nodes()} & HEAVY
+        if subgraph.ep_name == CPU and left:
+            raise BackendUnavailableError(
+                f"onnxruntime runs {', '.join(sorted(left))} on the CPU in place of {provider}",
+                hint="update onnxruntime-gpu",
+            )
+
+
+def _check_interface(session: Any, graph: Graph) -> None:
+    """Refuse a graph whose inputs and outputs are not what the manifest says."""
+    found = {_described(value) for value in (*session.get_inputs(), *session.get_outputs())}
+    listed = {_listed(tensor) for tensor in (*graph.inputs, *graph.outputs)}
+    if found != listed:
+        raise BundleVersionError(
+            f"{graph.file} has {sorted(found - listed)}, {MANIFEST} {sorted(listed - found)}",
+            hint="export the bundle anew",
+        )
+
+
+def _described(value: Any) -> tuple[str, str, str]:
+    """Name, dtype and axes of an input or output of a session."""
+    kind = _DTYPES.get(value.type, value.type)
+    return value.name, kind, _axes(value.shape)
+
+
+def _listed(tensor: Tensor) -> tuple[str, str, str]:
+    return tensor.name, tensor.dtype, _axes(tensor.axes)
+
+
+def _axes(axes: Sequence[int | str | None]) -> str:
+    """The fixed sizes; how a free axis is called does not matter."""
+    return " x ".join(str(axis) if isinstance(axis, int) else "n" for axis in axes)
+
+
+@contextlib.contextmanager
+def _translated_errors() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise DeviceMemoryError("onnxruntime found no memory", hint=_SMALLER) from error
+    except _their_errors() as error:
+        text = " ".join(str(error).split())
+        if _MEMORY.search(text):
+            raise DeviceMemoryError(text, hint=_SMALLER) from error
+        raise BackendError(text) from error
+
+
+def _their_errors() -> tuple[type[Exception], ...]:
+    """The classes that onnxruntime raises; they have no base of their own."""
+    state = vars(importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state"))
+    own = (value for value in state.values() if isinstance(value, type))
+    return RuntimeError, ValueError, *(kind for kind in own if issubclass(kind, Exception))
+
+
+_SESSIONS: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _abandon_sessions() -> None:
+    """Keep every session of the parent alive in its fork, up to the end of that process.
+
+    A session that is freed destroys the locks on which its threads sleep. No thread survives a
+    fork, so the child would wait for them for ever (seen with 1.32). One reference too many is
+    the way never to free it.
+    """
+    for session in _SESSIONS:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_abandon_sessions)

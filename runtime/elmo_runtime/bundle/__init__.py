@@ -1,0 +1,1 @@
+"""The bundle directory: its manifest, its engines, and the checks before anything is parsed."""

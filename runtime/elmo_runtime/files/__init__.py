@@ -1,0 +1,1 @@
+"""Atomic files and directories, locks between writers, and recovery after a crash."""

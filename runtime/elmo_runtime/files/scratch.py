@@ -1,0 +1,106 @@
+"""The hidden, locked directory in which one target is written until it is complete.
+
+It is removed at the end. A killed process leaves it behind; the next writer of the same target
+takes it over, because its lock is free, and clears it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from elmo_runtime.errors import ArtefactError
+from elmo_runtime.files.locks import acquire, release
+from elmo_runtime.files.storage import write_errors
+
+SUFFIX = ".elmo-partial"
+INSIDE = SUFFIX  # the scratch directory of a directory that is filled from within
+OWNER = "owner"  # the lock file
+MOVES = "moves.json"  # there while files are moved; what is in the directory is needed to undo it
+_LONGEST_NAME = 200  # bytes of a target's name that are used as they are; names end at 255
+
+
+def scratch_beside(target: Path) -> Path:
+    """The scratch directory of `target` in the same parent directory."""
+    name = target.name
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return target.parent / f".{name}{SUFFIX}"
+
+
+@contextlib.contextmanager
+def scratch_directory(place: Path, *, target: Path, wait: float = 0.0) -> Iterator[Path]:
+    """Make and lock `place` for writing `target`; yield it, and remove it at the end.
+
+    What a killed process left in it is still there: the caller recovers it or calls `clear`.
+    Raises ArtefactError when another process writes the target or nothing can be written here.
+    """
+    with write_errors(target):
+        made = _make_parents(place.parent)
+        try:
+            handle = _open(place, target, wait)
+        except BaseException:
+            _remove_empty(made)
+            raise
+    try:
+        yield place
+    finally:
+        if not (place / MOVES).exists():
+            clear(place)
+        release(place / OWNER, handle)
+        _remove_empty([place, *made])
+
+
+def clear(place: Path) -> None:
+    """Remove everything but the lock file."""
+    for path in place.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != OWNER:
+            path.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the scratch directories in `folder` whose writers are gone."""
+    for place in folder.glob(f".*{SUFFIX}"):
+        with contextlib.suppress(ArtefactError), scratch_directory(place, target=place):
+            pass  # it is free, and removed; one that is in use, or not ours, is left alone
+
+
+def _open(place: Path, target: Path, wait: float) -> int:
+    while True:
+        place.mkdir(exist_ok=True)
+        _require_ours(place)
+        try:
+            return acquire(place / OWNER, target=target, wait=wait)
+        except FileNotFoundError:  # its last writer removed it just now
+            continue
+        except OSError:
+            _remove_empty([place])
+            raise
+
+
+def _require_ours(place: Path) -> None:
+    """Refuse a link, or a directory without our lock file: `clear` would remove what is in it."""
+    if place.is_symlink() or not ((place / OWNER).is_file() or not any(place.iterdir())):
+        raise ArtefactError(
+            f"{place} is not a scratch directory of elmo-deploy",
+            hint="rename or remove it, or write to another place",
+        )
+
+
+def _make_parents(folder: Path) -> list[Path]:
+    """Make `folder`; the directories that did not exist, innermost first."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()

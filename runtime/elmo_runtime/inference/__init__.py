@@ -1,0 +1,1 @@
+"""One call: from checked sentences through batches and the word cache to collected outputs."""

@@ -1,0 +1,61 @@
+"""Sentences -> batches of like length, none larger than the token budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elmo_runtime.characters import MARKS
+from elmo_runtime.inference.word_cache import Word
+
+BEGIN, END = MARKS  # <S> and </S> are computed like tokens
+
+
+def batches(
+    rows: NDArray[np.intp],
+    lengths: NDArray[np.int32],
+    *,
+    token_budget: int,
+    longest: int | None = None,
+) -> Iterator[NDArray[np.intp]]:
+    """Yield the rows in groups, the longest sentences first.
+
+    A group of n sentences, the longest of m tokens, has n * (m + 2) <= token_budget, or n = 1; a
+    sentence of m + 2 > longest stands alone. Sentences of equal length keep their order.
+    """
+    order = rows[np.argsort(-lengths[rows], kind="stable")]
+    start = 0
+    while start < len(order):
+        marked_length = int(lengths[order[start]]) + len(MARKS)
+        fits = longest is None or marked_length <= longest
+        count = max(1, token_budget // marked_length) if fits else 1
+        yield order[start : start + count]
+        start += count
+
+
+@dataclass(frozen=True)
+class IndexedWords:
+    """A batch as its distinct words and, for every place, which one stands there."""
+
+    words: Sequence[Word]
+    word_index: NDArray[np.int32]  # (batch, length + 2), 0 past each </S>; length is at least 1
+    lengths: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, sentences: Sequence[Sequence[Word]]) -> IndexedWords:
+        """Put the sentence marks around each sentence and number the words as they come."""
+        return cls.of_marked([(BEGIN, *sentence, END) for sentence in sentences])
+
+    @classmethod
+    def of_marked(cls, rows: Sequence[Sequence[Word]]) -> IndexedWords:
+        """Number the words of rows as they are; a graph drops the first and last place of each."""
+        lengths = np.array([len(row) - len(MARKS) for row in rows], np.int32)
+        # Length 1 at least: no graph is ever given a batch without a place for a token.
+        word_index = np.zeros((len(rows), max(lengths.max(), 1) + len(MARKS)), np.int32)
+        number: dict[Word, int] = {}
+        for places, row in zip(word_index, rows, strict=True):
+            places[: len(row)] = [number.setdefault(word, len(number)) for word in row]
+        return cls(list(number), word_index, lengths)
