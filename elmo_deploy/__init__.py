@@ -23,6 +23,7 @@ __all__ += elmo_runtime.__all__
 
 # Loaded at their first use: the command line shows its help without torch, onnx or numpy.
 _MODULE_OF = {
+    "ArtefactError": "elmo_runtime",  # deprecated
     **dict.fromkeys(elmo_runtime.__all__, "elmo_runtime"),
     **dict.fromkeys(elmo_export.__all__, "elmo_export"),
     "Elmo": "elmo_deploy.model",

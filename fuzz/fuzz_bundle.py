@@ -28,7 +28,7 @@ with atheris.instrument_imports(include=["elmo_runtime"]):
         write_manifest,
     )
     from elmo_runtime.config import ElmoConfig
-    from elmo_runtime.errors import ArtefactError
+    from elmo_runtime.errors import ArtifactError
     from elmo_runtime.mixes import NamedMix
 
 CONFIG = ElmoConfig(
@@ -71,7 +71,7 @@ def open_bundle(data: bytes) -> None:
     if data[0] % 2 == 0:
         digest = hashlib.sha256((FOLDER / MANIFEST).read_bytes()).hexdigest()
         (FOLDER / MANIFEST_DIGEST).write_text(f"{digest}  {MANIFEST}\n")
-    with contextlib.suppress(ArtefactError):
+    with contextlib.suppress(ArtifactError):
         Bundle.open(FOLDER)
 
 

@@ -46,3 +46,10 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("package", [elmo_runtime, elmo_deploy])
+def test_the_old_spelling_of_artifact_error_warns(package):
+    """The public name was spelled the British way; code that catches it must still work."""
+    with pytest.warns(DeprecationWarning, match="ArtefactError is now ArtifactError"):
+        assert package.ArtefactError is elmo_runtime.ArtifactError

@@ -1,7 +1,7 @@
 """The command line: one file a verb, imported only when that verb is called or listed.
 
 Exit codes: 0 ok, 1 unexpected, 2 usage, 3 verification failed, 4 environment (a library, driver
-or provider is missing), 5 artefact missing, corrupt or incompatible; 130 after Ctrl-C.
+or provider is missing), 5 artifact missing, corrupt or incompatible; 130 after Ctrl-C.
 """
 
 from __future__ import annotations

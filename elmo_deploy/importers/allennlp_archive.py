@@ -16,7 +16,7 @@ from typing import IO, Any, cast
 
 from elmo_deploy.importers.bilm_hdf5 import MAX_OPTIONS_BYTES, import_hdf5
 from elmo_export.checkpoint import Checkpoint
-from elmo_runtime.errors import ArtefactError, WeightsError
+from elmo_runtime.errors import ArtifactError, WeightsError
 from elmo_runtime.files.storage import storage_error
 
 CONFIG = "config.json"
@@ -39,7 +39,7 @@ def import_archive(archive: Path) -> Checkpoint:
         try:
             with tarfile.open(archive, "r:gz") as tar:
                 return _import(tar, Path(scratch))
-        except ArtefactError as error:
+        except ArtifactError as error:
             what = error.what.replace(f"{scratch}/", "")  # the scratch files are gone by then
             raise type(error)(f"{archive}: {what}", hint=error.hint) from error
         except (tarfile.TarError, EOFError, OSError, zlib.error) as error:

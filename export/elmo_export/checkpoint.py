@@ -146,7 +146,7 @@ class Checkpoint:
 
         An older checkpoint there is replaced, and files that are not of it stay. half: store the
         weights in float16, in half the space. Raises CheckpointError for a weight beyond its
-        range, InputError where files that we did not write would be lost, ArtefactError when the
+        range, InputError where files that we did not write would be lost, ArtifactError when the
         disk is full.
         """
         stored = _halved(self.tensors) if half else self.tensors

@@ -62,7 +62,7 @@ def export_bundle(
     `reference` computes the outputs of the `joined` graph from its inputs, all by name, as
     `elmo_deploy.model.reference.reference(checkpoint)` does. `warm_sentences` (tokens) give the
     warm state; by default some of our own. Raises VerificationError with the parity table,
-    InputError where files that we did not write would be lost, ArtefactError when the disk is
+    InputError where files that we did not write would be lost, ArtifactError when the disk is
     full, BackendUnavailableError without ONNX Runtime.
     """
     load_onnxruntime()  # now, not after the minutes that the graphs take

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from elmo_runtime.errors import (
-    ArtefactError,
+    ArtifactError,
     BackendError,
     BackendFallbackWarning,
     BackendUnavailableError,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from elmo_runtime.state import State
 
 __all__ = [
-    "ArtefactError",
+    "ArtifactError",
     "BackendError",
     "BackendFallbackWarning",
     "BackendUnavailableError",
@@ -76,6 +77,9 @@ _MODULE_OF = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "ArtefactError":  # its name until version 0.1
+        warnings.warn("ArtefactError is now ArtifactError", DeprecationWarning, stacklevel=2)
+        return ArtifactError
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

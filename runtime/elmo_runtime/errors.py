@@ -4,7 +4,7 @@ ElmoDeployError                 exit code 1
 ├── InputError (ValueError)                2   sentences, ids, shapes or options of the caller
 ├── VerificationError                      3   a graph or an engine does not compute what it must
 ├── BackendUnavailableError                4   its library, driver, provider or graph is missing
-├── ArtefactError                          5   a file on disk is missing, corrupt or incompatible
+├── ArtifactError                          5   a file on disk is missing, corrupt or incompatible
 │   ├── ConfigError                            options.json / config.json
 │   ├── WeightsError                           foreign weights (HDF5, ...)
 │   ├── CheckpointError                        config.json + model.safetensors
@@ -60,29 +60,29 @@ class BackendUnavailableError(ElmoDeployError):
     exit_code = 4
 
 
-class ArtefactError(ElmoDeployError):
+class ArtifactError(ElmoDeployError):
     """A file on disk is missing, corrupt or incompatible."""
 
     exit_code = 5
 
 
-class ConfigError(ArtefactError):
+class ConfigError(ArtifactError):
     """The ELMo options cannot be understood."""
 
 
-class WeightsError(ArtefactError):
+class WeightsError(ArtifactError):
     """Foreign weights are incomplete, of the wrong shape or unreadable."""
 
 
-class CheckpointError(ArtefactError):
+class CheckpointError(ArtifactError):
     """A checkpoint is missing, incomplete or unreadable."""
 
 
-class TextError(ArtefactError):
+class TextError(ArtifactError):
     """A text file cannot be read as lines of UTF-8."""
 
 
-class BundleError(ArtefactError):
+class BundleError(ArtifactError):
     """A bundle cannot be used."""
 
 
@@ -94,7 +94,7 @@ class BundleVersionError(BundleError):
     """The bundle is whole but was made for another version of this library."""
 
 
-class EngineError(ArtefactError):
+class EngineError(ArtifactError):
     """An engine could not be built or opened."""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from elmo_deploy.importers.allennlp_archive import import_archive
 from elmo_deploy.importers.bilm_hdf5 import export_hdf5, import_hdf5
-from elmo_runtime.errors import ArtefactError
+from elmo_runtime.errors import ArtifactError
 from random_models import random_checkpoint, tiny_config
 
 HEADERS = 4096  # bytes at the beginning of a tiny file, where HDF5 keeps its structure
@@ -47,7 +47,7 @@ def import_mutants(folder: Path, seed: int, count: int) -> dict[str, int]:
         try:
             import_hdf5(options, weights)
             counts["converted"] += 1
-        except ArtefactError:
+        except ArtifactError:
             counts["refused"] += 1
     return counts
 
@@ -68,7 +68,7 @@ def import_pickles(folder: Path, canary: Path, fault: str = "") -> list[str]:
             try:
                 give(options, weights)
                 taken.append(f"{name} {way}")
-            except ArtefactError:
+            except ArtifactError:
                 pass
     return taken
 
@@ -92,7 +92,7 @@ def _unpickle(options: Path, weights: Path) -> None:
     try:
         pickle.loads(weights.read_bytes())
     except pickle.UnpicklingError as error:
-        raise ArtefactError(str(error)) from error
+        raise ArtifactError(str(error)) from error
 
 
 def _torch_file(path: Path, content: object) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from elmo_runtime import Embedder
 from elmo_runtime.bulk import BlockLimits, Corpus, embedding_job, find_sources
-from elmo_runtime.errors import ArtefactError
+from elmo_runtime.errors import ArtifactError
 
 LIMITS = BlockLimits(rows=12, tokens=130)
 
@@ -70,7 +70,7 @@ def export_with_room_for(size: int, bundle: Path, seed: int) -> str:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     try:
         export_over(bundle, seed)
-    except ArtefactError as error:
+    except ArtifactError as error:
         return str(error)
     return ""
 

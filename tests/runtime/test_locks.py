@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from elmo_runtime.errors import ArtefactError, InputError
+from elmo_runtime.errors import ArtifactError, InputError
 from elmo_runtime.files import locks
 from elmo_runtime.files.atomic import atomic_directory, atomic_file, check_file, refuse_inputs
 from elmo_runtime.files.locks import locked
@@ -25,7 +25,7 @@ def test_a_second_writer_of_a_file_is_told_who_the_first_is(tmp_path):
     pattern = f"is being written by process {os.getpid()} on {socket.gethostname()}"
     with (
         atomic_file(tmp_path / "x") as scratch,
-        pytest.raises(ArtefactError, match=pattern),
+        pytest.raises(ArtifactError, match=pattern),
         atomic_file(tmp_path / "x"),
     ):
         pass
@@ -36,7 +36,7 @@ def test_a_second_writer_of_a_directory_is_refused(tmp_path):
     kind = Format(name="thing")
     with (
         atomic_directory(tmp_path / "x", kind=kind),
-        pytest.raises(ArtefactError, match="is being written"),
+        pytest.raises(ArtifactError, match="is being written"),
         atomic_directory(tmp_path / "x", kind=kind),
     ):
         pass
@@ -101,7 +101,7 @@ def test_without_flock_the_process_in_the_file_decides(tmp_path, monkeypatch, pi
             assert json.loads(path.read_text())["pid"] == os.getpid()
         return
     with (
-        pytest.raises(ArtefactError, match=f"process {pid} on {host}.*remove {path}"),
+        pytest.raises(ArtifactError, match=f"process {pid} on {host}.*remove {path}"),
         locked(path, target=tmp_path),
     ):
         pass
@@ -119,7 +119,7 @@ def test_a_directory_of_someone_else_is_never_cleared(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
     scratch_beside(tmp_path / "x").symlink_to(tmp_path / "mine")
-    with pytest.raises(ArtefactError, match="is not a scratch directory"):
+    with pytest.raises(ArtifactError, match="is not a scratch directory"):
         check_file(tmp_path / "x")
     remove_abandoned(tmp_path)
     assert (tmp_path / "mine" / "thesis.txt").exists()

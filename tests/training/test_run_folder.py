@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch import ones
 
 from elmo_deploy.training.run.resume import STATE_FORMAT, saved_folders
-from elmo_runtime.errors import ArtefactError, InputError
+from elmo_runtime.errors import ArtifactError, InputError
 from elmo_runtime.files.atomic import check_directory
 from elmo_runtime.files.scratch import INSIDE, scratch_directory
 
@@ -17,7 +17,7 @@ def test_two_runs_in_one_directory_are_kept_apart(options, run, tmp_path):
     (tmp_path / "run").mkdir()
     with (
         scratch_directory(tmp_path / "run" / INSIDE, target=tmp_path / "run"),
-        pytest.raises(ArtefactError, match="is being written by process"),
+        pytest.raises(ArtifactError, match="is being written by process"),
     ):
         run(options(), tmp_path / "run")
     assert not list((tmp_path / "run").iterdir())

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from elmo_runtime.errors import (
-    ArtefactError,
+    ArtifactError,
     BackendUnavailableError,
     DeviceMemoryError,
     ElmoDeployError,
@@ -64,7 +64,7 @@ def as_ours(error: BaseException, *, command: str = "") -> ElmoDeployError | Non
     if isinstance(error, ModuleNotFoundError):
         return _missing_package(error, command)
     if isinstance(error, OSError) and error.filename is not None:
-        return ArtefactError(f"{error.filename}: {error.strerror}")
+        return ArtifactError(f"{error.filename}: {error.strerror}")
     if isinstance(error, OSError) and (full := storage_error(error, Path("standard output"))):
         return full  # our writers name their file
     if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from elmo_runtime.errors import ArtefactError, InputError
+from elmo_runtime.errors import ArtifactError, InputError
 from elmo_runtime.files.atomic import atomic_file
 from elmo_runtime.text.vocabulary import read_words, words_as_bytes
 
@@ -19,7 +19,7 @@ MARKS = (BEGIN, END, UNKNOWN)
 N_FREQUENT = 10  # words whose place shows whether a vocabulary is sorted by frequency
 
 
-class VocabularyError(ArtefactError):
+class VocabularyError(ArtifactError):
     """A vocabulary file cannot be used for training."""
 
 

@@ -71,7 +71,7 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Keep other runs out of the directory; only the process that writes calls it.
 
-        Raises ArtefactError when another run is in it or nothing can be written, InputError when
+        Raises ArtifactError when another run is in it or nothing can be written, InputError when
         something else is where the checkpoint goes.
         """
         with scratch_directory(self.path / INSIDE, target=self.path):

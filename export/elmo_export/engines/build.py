@@ -18,7 +18,7 @@ from elmo_runtime.backends.tensorrt.library import Library
 from elmo_runtime.bundle.engines import ENGINE_JSON, Engine, Plan, Sizes, read_engine, read_plan
 from elmo_runtime.bundle.manifest import ENGINES, Bundle, Graph
 from elmo_runtime.bundle.trust import is_trusted, record_built_here
-from elmo_runtime.errors import ArtefactError, EngineError, InputError
+from elmo_runtime.errors import ArtifactError, EngineError, InputError
 from elmo_runtime.files.atomic import atomic_directory, sha256_of
 
 Progress = Callable[[str, float], None]  # what is being done, and the share 0..1 that is done
@@ -169,7 +169,7 @@ def _digest_if_whole(folder: Path, wanted: Engine) -> str | None:
             return None
         for plan in engine.plans:
             read_plan(folder, plan)
-    except ArtefactError:
+    except ArtifactError:
         return None
     return digest
 

@@ -88,7 +88,7 @@ class BulkJob:
 
         stop is asked between blocks: true ends the run with all finished parts whole. on_sentence
         gets the number of tokens of each sentence. Raises InputError for a bad line when on_error
-        is "fail", ArtefactError when the disk is full; a later run with `resume` continues there.
+        is "fail", ArtifactError when the disk is full; a later run with `resume` continues there.
         """
         summary = Summary()
         for block in blocks(lines, self._limits):

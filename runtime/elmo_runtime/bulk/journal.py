@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from elmo_runtime.errors import ArtefactError, InputError
+from elmo_runtime.errors import ArtifactError, InputError
 from elmo_runtime.files.atomic import atomic_file, check_file
 from elmo_runtime.files.scratch import remove_abandoned
 
@@ -42,7 +42,7 @@ class Entry:
 
 
 def check_folder(path: Path) -> None:
-    """Raise ArtefactError unless parts can be written there; ask before the model is loaded."""
+    """Raise ArtifactError unless parts can be written there; ask before the model is loaded."""
     check_file(path / JOB, wait=WAIT_FOR_WORKERS)
 
 
@@ -77,7 +77,7 @@ class Folder:
             content = _read_json(self._entry(block))
             entry = Entry(**{**content, "skipped": tuple(content["skipped"])})
             size = self.part(block).stat().st_size
-        except (FileNotFoundError, ArtefactError, KeyError, TypeError):
+        except (FileNotFoundError, ArtifactError, KeyError, TypeError):
             return None  # absent or damaged: the part is simply written again
         if size != entry.part_bytes:
             return None
@@ -132,7 +132,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(path.read_bytes())
         return dict(content)
     except (ValueError, TypeError) as error:
-        raise ArtefactError(
+        raise ArtifactError(
             f"{path} is not the file that a bulk job wrote: {error}",
             hint="remove the folder, or write to another one",
         ) from error

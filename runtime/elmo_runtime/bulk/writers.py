@@ -48,7 +48,7 @@ class VectorWriter(Protocol):
 
 
 def check_target(target: Path, *, dtype: str = "float32", keys: str = "index") -> None:
-    """Raise InputError or ArtefactError unless such a file can be written; ask before the work."""
+    """Raise InputError or ArtifactError unless such a file can be written; ask before the work."""
     suffix = target.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(

@@ -32,7 +32,7 @@ def atomic_file(target: Path, *, wait: float = 0.0) -> Iterator[Path]:
     """Yield a scratch path; on success the file there is renamed to `target`.
 
     A link is resolved, so that the file it points to is replaced. wait: seconds to wait for
-    another process that writes the same file. Raises ArtefactError when the disk is full or
+    another process that writes the same file. Raises ArtifactError when the disk is full or
     another process still writes, InputError where something else than a file stands.
     """
     target = _resolved(target)
@@ -56,7 +56,7 @@ def atomic_directory(target: Path, *, kind: Format) -> Iterator[Path]:
     """Yield a scratch directory; on success its files become those of the directory `target`.
 
     An existing `target` must be of the format `kind`, or empty. Files that we did not write stay;
-    where they are in the way, InputError names them. Raises ArtefactError when the disk is full
+    where they are in the way, InputError names them. Raises ArtifactError when the disk is full
     or another process writes there.
     """
     target = _resolved(target)

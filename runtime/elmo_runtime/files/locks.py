@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from elmo_runtime.errors import ArtefactError
+from elmo_runtime.errors import ArtifactError
 
 try:
     import fcntl
@@ -31,7 +31,7 @@ _PAUSE = 0.02  # seconds between two attempts
 def locked(path: Path, *, target: Path, wait: float = 0.0) -> Iterator[None]:
     """Hold the lock file `path`, which guards `target`, and remove it at the end.
 
-    Raises ArtefactError when another writer still holds it after `wait` seconds. The lock of a
+    Raises ArtifactError when another writer still holds it after `wait` seconds. The lock of a
     process that is gone is taken over.
     """
     handle = acquire(path, target=target, wait=wait)
@@ -116,9 +116,9 @@ def _is_abandoned(owner: dict[str, Any]) -> bool:
     return False
 
 
-def _busy(path: Path, target: Path, owner: dict[str, Any]) -> ArtefactError:
+def _busy(path: Path, target: Path, owner: dict[str, Any]) -> ArtifactError:
     who = f"process {owner['pid']} on {owner['host']}" if owner else "another process"
-    return ArtefactError(
+    return ArtifactError(
         f"{target} is being written by {who}",
         hint=f"wait for it, stop it, or write to another place; if it is gone, remove {path}",
     )

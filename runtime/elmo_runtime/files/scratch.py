@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from elmo_runtime.errors import ArtefactError
+from elmo_runtime.errors import ArtifactError
 from elmo_runtime.files.locks import acquire, release
 from elmo_runtime.files.storage import write_errors
 
@@ -37,7 +37,7 @@ def scratch_directory(place: Path, *, target: Path, wait: float = 0.0) -> Iterat
     """Make and lock `place` for writing `target`; yield it, and remove it at the end.
 
     What a killed process left in it is still there: the caller recovers it or calls `clear`.
-    Raises ArtefactError when another process writes the target or nothing can be written here.
+    Raises ArtifactError when another process writes the target or nothing can be written here.
     """
     with write_errors(target):
         made = _make_parents(place.parent)
@@ -67,7 +67,7 @@ def clear(place: Path) -> None:
 def remove_abandoned(folder: Path) -> None:
     """Remove the scratch directories in `folder` whose writers are gone."""
     for place in folder.glob(f".*{SUFFIX}"):
-        with contextlib.suppress(ArtefactError), scratch_directory(place, target=place):
+        with contextlib.suppress(ArtifactError), scratch_directory(place, target=place):
             pass  # it is free, and removed; one that is in use, or not ours, is left alone
 
 
@@ -87,7 +87,7 @@ def _open(place: Path, target: Path, wait: float) -> int:
 def _require_ours(place: Path) -> None:
     """Refuse a link, or a directory without our lock file: `clear` would remove what is in it."""
     if place.is_symlink() or not ((place / OWNER).is_file() or not any(place.iterdir())):
-        raise ArtefactError(
+        raise ArtifactError(
             f"{place} is not a scratch directory of elmo-deploy",
             hint="rename or remove it, or write to another place",
         )

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from elmo_runtime.errors import ArtefactError, ElmoDeployError
+from elmo_runtime.errors import ArtifactError, ElmoDeployError
 
 # errno -> what happened, what to do
 _REASONS = {
@@ -24,7 +24,7 @@ _NUMBER_IN_TEXT = re.compile(r"\bos error (\d+)|\berrno = (\d+)")
 
 @contextlib.contextmanager
 def storage_errors(target: Path) -> Iterator[None]:
-    """Convert the errors of a disk that takes no more bytes to ArtefactError for `target`."""
+    """Convert the errors of a disk that takes no more bytes to ArtifactError for `target`."""
     try:
         yield
     except ElmoDeployError:
@@ -37,26 +37,26 @@ def storage_errors(target: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def write_errors(target: Path) -> Iterator[None]:
-    """Convert every OSError to ArtefactError for `target`; for blocks that do nothing but write."""
+    """Convert every OSError to ArtifactError for `target`; for blocks that do nothing but write."""
     with storage_errors(target):
         try:
             yield
         except OSError as error:
             if error.errno in _REASONS:
                 raise
-            raise ArtefactError(
+            raise ArtifactError(
                 f"{target} cannot be written: {error.strerror or error}",
                 hint="check the path and its permissions, or write to another place",
             ) from error
 
 
-def storage_error(error: BaseException, target: Path) -> ArtefactError | None:
-    """The ArtefactError of a full or failing disk; None when `error` is something else."""
+def storage_error(error: BaseException, target: Path) -> ArtifactError | None:
+    """The ArtifactError of a full or failing disk; None when `error` is something else."""
     number = _number(error)
     if number not in _REASONS:
         return None
     reason, fix = _REASONS[number]
-    return ArtefactError(
+    return ArtifactError(
         f"{target} cannot be written: {reason}",
         hint=f"{fix} or write to another disk, then run the same command again",
     )

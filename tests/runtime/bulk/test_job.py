@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from elmo_runtime.bulk import BlockLimits, BulkJob, Columns, Corpus, Shard, find_sources
-from elmo_runtime.errors import ArtefactError, InputError
+from elmo_runtime.errors import ArtifactError, InputError
 
 parquet = pytest.importorskip("pyarrow.parquet")
 
@@ -211,7 +211,7 @@ def test_the_journal_holds_the_digest_of_each_part(tmp_path, corpus_file):
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, corpus_file):
     (tmp_path / "file").touch()
-    with pytest.raises(ArtefactError, match=r"cannot be written: Not a directory; check the path"):
+    with pytest.raises(ArtifactError, match=r"cannot be written: Not a directory; check the path"):
         run(tmp_path / "file" / "out", corpus_file)
 
 

@@ -1,4 +1,4 @@
-"""What an artefact may replace."""
+"""What an artifact may replace."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_bundle_never_replaces_the_checkpoint_that_it_comes_from(tiny_checkpoi
 
 
 @pytest.mark.parametrize(("umask", "of_file"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
-def test_the_umask_says_who_may_read_an_artefact(tiny_checkpoint, tmp_path, umask, of_file):
+def test_the_umask_says_who_may_read_an_artifact(tiny_checkpoint, tmp_path, umask, of_file):
     """Files were 0644 or, from the safetensors library, 0600, whatever the user's umask said."""
     before = os.umask(umask)
     try:

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from elmo_export import Checkpoint
 from elmo_export.own_files import BUNDLE_FORMAT, CHECKPOINT_FORMAT
-from elmo_runtime.errors import ArtefactError, InputError
+from elmo_runtime.errors import ArtifactError, InputError
 from elmo_runtime.files import replacing
 from elmo_runtime.files.atomic import atomic_directory, atomic_file, check_directory
 from elmo_runtime.files.replacing import Format
@@ -136,7 +136,7 @@ def test_a_fill_that_fails_in_the_middle_is_undone(tmp_path, monkeypatch, failin
         move(source, target)
 
     monkeypatch.setattr(replacing, "_move", failing_move)
-    with pytest.raises(ArtefactError, match="Operation not permitted"):
+    with pytest.raises(ArtifactError, match="Operation not permitted"):
         write(tmp_path / "x", kind, a="new", b="new", last="new")
     assert content(tmp_path) == before
 

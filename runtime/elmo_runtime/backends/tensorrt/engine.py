@@ -20,7 +20,7 @@ from elmo_runtime.bundle.engines import (
 from elmo_runtime.bundle.manifest import Bundle, Graph, Tensor
 from elmo_runtime.bundle.trust import is_trusted
 from elmo_runtime.errors import (
-    ArtefactError,
+    ArtifactError,
     BackendUnavailableError,
     ElmoDeployError,
     EngineError,
@@ -69,7 +69,7 @@ def open_engine(bundle: Bundle, precision: str, *, trusted: Collection[str] = ()
                 compute_capability=device.compute_capability,
             )
             return _open(bundle, folder, record, library, device)
-        except (ArtefactError, BackendUnavailableError) as error:
+        except (ArtifactError, BackendUnavailableError) as error:
             failures.append(error)
     raise (
         failures[-1]
@@ -89,7 +89,7 @@ def _candidates(
     for folder in engine_folders(bundle):
         try:
             record, digest = read_engine(folder)
-        except ArtefactError as error:
+        except ArtifactError as error:
             failures.append(error)
             continue
         if record.precision not in (PRECISIONS if precision == "auto" else (precision,)):
