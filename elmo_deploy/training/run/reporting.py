@@ -23,8 +23,8 @@ from rich.progress import (
 
 from elmo_deploy.training.run.curve import draw_curve
 from elmo_deploy.training.run.metrics import HeldoutMetrics, Metrics, RecordFile
+from elmo_deploy.training.run.scalars import ScalarFile
 from elmo_runtime.errors import BackendUnavailableError
-from elmo_runtime.files.storage import write_errors
 
 METRICS, HELDOUT, CURVE, TENSORBOARD = (
     "metrics.jsonl",
@@ -33,16 +33,13 @@ METRICS, HELDOUT, CURVE, TENSORBOARD = (
     "tensorboard",
 )
 
-# Seconds until TensorBoard's thread flushes by itself: a full disk must raise here, not there.
-NEVER = 1_000_000
-
 
 def require_reports() -> None:
     """Import what reports are written with, so that a run does not fail at its last step.
 
     Raises BackendUnavailableError naming the package that is missing or broken.
     """
-    for module in ("torch.utils.tensorboard", "matplotlib.figure"):
+    for module in ("tensorboard.summary.writer.record_writer", "matplotlib.figure"):
         try:
             importlib.import_module(module)
         except ImportError as error:
@@ -59,14 +56,10 @@ class Journal:
     def __init__(
         self, run: Path, *, first_step: int, total_steps: int, sampled: bool, show: bool
     ) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self._run = run
         self._training = RecordFile(run / METRICS, Metrics, first_step=first_step)
         self._heldout = RecordFile(run / HELDOUT, HeldoutMetrics, first_step=first_step)
-        self._board = SummaryWriter(
-            str(run / TENSORBOARD), purge_step=first_step + 1, flush_secs=NEVER
-        )
+        self._board = ScalarFile(run / TENSORBOARD, first_step=first_step + 1)
         self._console = Console(stderr=True)
         self._sampled, self._show = sampled, show
         self._first_step, self._total_steps = first_step, total_steps
@@ -80,10 +73,9 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
-        with contextlib.ExitStack() as stack, write_errors(self._run / TENSORBOARD):
-            stack.callback(self._heldout.close)
-            stack.callback(self._training.close)
-            self._board.close()
+        with contextlib.ExitStack() as stack:
+            for file in (self._board, self._heldout, self._training):
+                stack.callback(file.close)
 
     @property
     def records(self) -> Sequence[Metrics]:
@@ -131,11 +123,9 @@ class Journal:
         draw_curve(self._run / CURVE, self.records, self.heldout, sampled=self._sampled)
 
     def _write_scalars(self, group: str, record: Metrics | HeldoutMetrics, **more: float) -> None:
-        with write_errors(self._run / TENSORBOARD):
-            for name, value in (asdict(record) | more).items():
-                if name != "step":
-                    self._board.add_scalar(f"{group}/{name}", value, record.step)
-            self._board.flush()
+        values = asdict(record) | more
+        del values["step"]
+        self._board.add(record.step, {f"{group}/{name}": v for name, v in values.items()})
 
     def _time_left(self, step: int) -> timedelta:
         """By the mean time of the steps since this process began the run or resumed it."""
