@@ -69,7 +69,7 @@ def models(options: argparse.Namespace) -> Iterator[tuple[str, Checkpoint]]:
             part for part in folder.parts[-2:] if part not in ("model", "elmo-fixtures")
         )
         yield f"{name} fixture", import_hdf5(folder / "options.json", folder / "lm_weights.hdf5")
-    yield "models/novels, trained", Checkpoint.read(ROOT / "models" / "novels")
+    yield "models/english-small, trained", Checkpoint.read(ROOT / "models" / "english-small")
     yield "random, clips bind", clips_that_bind()
     for file in options.options:
         config = ElmoConfig.from_options(json.loads(file.read_bytes()))

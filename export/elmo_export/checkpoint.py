@@ -1,4 +1,7 @@
-"""A model before export: `config.json` + `model.safetensors` (+ `vocab.txt`) in a directory."""
+"""A model before export: a directory with `config.json` and `model.safetensors`.
+
+A language model also has `vocab.txt` and `softmax.safetensors`, which no vector needs.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,11 @@ from elmo_export.own_files import (
     CONFIG,
     MARK,
     NO_VOCABULARY,
+    SOFTMAX_WEIGHTS,
     VOCABULARY,
     WEIGHTS,
 )
+from elmo_export.own_files import SOFTMAX as SOFTMAX
 from elmo_export.shapes import expected_shapes
 from elmo_runtime.bundle.manifest import MANIFEST
 from elmo_runtime.config import ElmoConfig
@@ -30,7 +35,6 @@ from elmo_runtime.float16 import FP16_MAX
 from elmo_runtime.mixes import NamedMix, check_mixes
 from elmo_runtime.text.vocabulary import read_words
 
-SOFTMAX = ("softmax.weight", "softmax.bias")  # (V, P) and (V,): only a language model has them
 LAYER_MIX = ("layer_mix.weights", "layer_mix.gamma")  # (M, L+1) and (M,)
 LAYER_MIXES = "layer_mixes"  # key of config.json: the name of each mix and its do_layer_norm
 
@@ -118,20 +122,13 @@ class Checkpoint:
     def read(cls, folder: Path) -> Checkpoint:
         """Read a checkpoint directory; half-precision weights are widened.
 
-        Raises CheckpointError or ConfigError, each one line.
+        The softmax is in `softmax.safetensors`, or, in checkpoints of earlier versions, in
+        `model.safetensors`. Raises CheckpointError or ConfigError, each one line.
         """
         folder = Path(folder)
         _refuse_other_directories(folder)
         options = _read_options(folder / CONFIG)
-        try:
-            tensors = load_file(folder / WEIGHTS)
-        except FileNotFoundError as error:
-            raise CheckpointError(
-                f"{folder / WEIGHTS} does not exist",
-                hint="a checkpoint holds it beside config.json",
-            ) from error
-        except (SafetensorError, OSError, TypeError) as error:  # TypeError: bfloat16
-            raise CheckpointError(f"{folder / WEIGHTS} cannot be read: {error}") from error
+        tensors = _read_tensors(folder)
         return cls(
             config=ElmoConfig.from_options(options),
             tensors={name: _widened(name, tensor) for name, tensor in tensors.items()},
@@ -163,6 +160,9 @@ class Checkpoint:
                 (scratch / VOCABULARY).write_text(text, "utf-8")
                 mark = sha256_of(scratch / VOCABULARY)
             tensors = {name: np.ascontiguousarray(stored[name]) for name in sorted(stored)}
+            softmax = {name: tensors.pop(name) for name in SOFTMAX if name in tensors}
+            if softmax:
+                save_file(softmax, scratch / SOFTMAX_WEIGHTS)
             save_file(tensors, scratch / WEIGHTS, metadata={MARK: mark})
 
 
@@ -180,6 +180,35 @@ def _refuse_other_directories(folder: Path) -> None:
             f"{folder} is the directory of a training run",
             hint=f"name its checkpoint: {folder / 'checkpoint'}",
         )
+
+
+def _read_tensors(folder: Path) -> dict[str, NDArray[Any]]:
+    """The tensors of one file or of two. Raises CheckpointError."""
+    tensors = _load(folder / WEIGHTS)
+    if not (folder / SOFTMAX_WEIGHTS).exists():
+        return tensors
+    softmax = _load(folder / SOFTMAX_WEIGHTS)
+    if unexpected := sorted(set(softmax) - set(SOFTMAX)):
+        raise CheckpointError(
+            f"{folder / SOFTMAX_WEIGHTS} holds {', '.join(unexpected)}, not only a softmax"
+        )
+    if twice := sorted(set(softmax) & set(tensors)):
+        raise CheckpointError(
+            f"{WEIGHTS} and {SOFTMAX_WEIGHTS} in {folder} both hold {', '.join(twice)}",
+            hint=f"remove {SOFTMAX_WEIGHTS} if it belongs to another model",
+        )
+    return tensors | softmax
+
+
+def _load(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path} does not exist", hint=f"a checkpoint holds it next to {CONFIG}"
+        ) from error
+    except (SafetensorError, OSError, TypeError) as error:  # TypeError: bfloat16
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
 def _widened(name: str, tensor: NDArray[Any]) -> NDArray[np.float32]:

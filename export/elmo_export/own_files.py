@@ -22,37 +22,61 @@ from elmo_runtime.files.atomic import sha256_of
 from elmo_runtime.files.replacing import Format
 
 CONFIG, WEIGHTS, VOCABULARY = "config.json", "model.safetensors", "vocab.txt"
+SOFTMAX_WEIGHTS = "softmax.safetensors"  # of the language model; no vector needs it
+SOFTMAX = ("softmax.weight", "softmax.bias")  # (V, P) and (V,): only a language model has them
 README, SAMPLES, WARM_STATE = "README.md", "samples", "state/warm.safetensors"
 MARK = "elmo-deploy vocabulary"  # in the header of model.safetensors: the SHA-256 of vocab.txt
 NO_VOCABULARY = "none"
 _OPTIONAL = ("softmax.", "layer_mix.")  # tensors that only some checkpoints hold
+_Shapes = Mapping[str, tuple[int, ...]]
 _ENGINE_NAME = re.compile(r"tensorrt(-rtx)?-[0-9A-Za-z.+]+-sm[0-9]+-[0-9a-f]{12}")
 _BUNDLE_KEYS = {"schema", "config", "graphs", "files"}
 
 
 def _own_checkpoint(folder: Path) -> Collection[str]:
-    """Its two or three files, if the weights are an ELMo of the shapes that config.json gives."""
+    """Its two to four files, if the weights are an ELMo of the shapes that config.json gives."""
     try:
         config = ElmoConfig.from_options(_read_json(folder / CONFIG))
-        with safe_open(folder / WEIGHTS, framework="np") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            mark = (file.metadata() or {}).get(MARK)
+        shapes, mark = _read_header(folder / WEIGHTS)
     except (ElmoDeployError, SafetensorError, OSError, ValueError, RecursionError):
         return ()
     required = {name: shape for name, shape in shapes.items() if not name.startswith(_OPTIONAL)}
     if required != expected_shapes(config):
         return ()
-    has_vocabulary = _is_own_vocabulary(folder / VOCABULARY, mark, shapes)
-    return (CONFIG, WEIGHTS, VOCABULARY) if has_vocabulary else (CONFIG, WEIGHTS)
+    softmax = _own_softmax(folder / SOFTMAX_WEIGHTS, config)
+    own = [CONFIG, WEIGHTS]
+    if softmax:
+        own.append(SOFTMAX_WEIGHTS)
+    if _is_own_vocabulary(folder / VOCABULARY, mark, {**shapes, **softmax}):
+        own.append(VOCABULARY)
+    return own
 
 
-def _is_own_vocabulary(path: Path, mark: str | None, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+def _read_header(path: Path) -> tuple[_Shapes, str | None]:
+    """Shapes of the tensors of a safetensors file, and the mark of the vocabulary."""
+    with safe_open(path, framework="np") as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        return shapes, (file.metadata() or {}).get(MARK)
+
+
+def _own_softmax(path: Path, config: ElmoConfig) -> _Shapes:
+    """Shapes of the softmax, empty where the file is not the softmax of such a model."""
+    try:
+        shapes, _ = _read_header(path)
+    except (SafetensorError, OSError):
+        return {}
+    rows = shapes.get(SOFTMAX[1], (0,))
+    expected = {SOFTMAX[0]: (*rows, config.projection_dim), SOFTMAX[1]: rows}
+    return shapes if shapes == expected else {}
+
+
+def _is_own_vocabulary(path: Path, mark: str | None, shapes: _Shapes) -> bool:
     """Whether vocab.txt was written with the weights; before the mark, by its number of lines."""
     if not path.is_file():
         return False
     if mark is not None:
         return mark == sha256_of(path)
-    rows = shapes.get("softmax.bias", (-1,))[0]
+    rows = shapes.get(SOFTMAX[1], (-1,))[0]
     return path.read_bytes().count(b"\n") == rows
 
 
@@ -121,7 +145,7 @@ def _read_json(path: Path) -> Any:
 CHECKPOINT_FORMAT = Format(
     name="checkpoint",
     ours=_own_checkpoint,
-    reserved=(CONFIG, WEIGHTS, VOCABULARY),
+    reserved=(CONFIG, WEIGHTS, SOFTMAX_WEIGHTS, VOCABULARY),
     last=(WEIGHTS,),
 )
 BUNDLE_FORMAT = Format(

@@ -45,7 +45,7 @@ def workspace(tmp_path, tiny_checkpoint, model, bundle, monkeypatch) -> Path:
     """A directory with the files that the pages name."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(model, "checkpoint")
-    shutil.copytree(model, "models/novels")
+    shutil.copytree(model, "models/english-small")
     shutil.copytree(bundle, "bundle")
     export_hdf5(tiny_checkpoint, Path("options.json"), Path("weights.hdf5"))
     with_recipe = json.loads(Path("options.json").read_text("utf-8")) | RECIPE

@@ -1,5 +1,8 @@
 """A checkpoint on disk is the checkpoint, or an error of one line."""
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,8 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch
 
 from elmo_export.checkpoint import Checkpoint
-from elmo_runtime.errors import CheckpointError, ConfigError
+from elmo_export.own_files import SOFTMAX
+from elmo_runtime.errors import CheckpointError, ConfigError, InputError
 from elmo_runtime.files.atomic import sha256_of
 from random_models import random_checkpoint, tiny_config
 
@@ -81,4 +85,77 @@ def test_a_config_of_another_kind_is_an_error_of_ours(provenance, said, tiny_che
     tiny_checkpoint.write(tmp_path / "checkpoint")
     (tmp_path / "checkpoint" / "config.json").write_text(f'{{"provenance": {provenance}}}')
     with pytest.raises(ConfigError, match=said):
+        Checkpoint.read(tmp_path / "checkpoint")
+
+
+def with_softmax(checkpoint: Checkpoint, words: int = 5) -> Checkpoint:
+    width = checkpoint.config.projection_dim
+    softmax = {
+        "softmax.weight": np.arange(words * width, dtype=np.float32).reshape(words, width),
+        "softmax.bias": np.ones(words, np.float32),
+    }
+    return dataclasses.replace(checkpoint, tensors={**checkpoint.tensors, **softmax})
+
+
+def test_the_softmax_is_in_a_file_of_its_own(tiny_checkpoint, tmp_path):
+    """It was a part of model.safetensors, though no vector needs it."""
+    checkpoint = with_softmax(tiny_checkpoint)
+    checkpoint.write(tmp_path / "checkpoint")
+    assert set(load_file(tmp_path / "checkpoint" / "softmax.safetensors")) == set(SOFTMAX)
+    assert not set(SOFTMAX) & set(load_file(tmp_path / "checkpoint" / "model.safetensors"))
+    back = Checkpoint.read(tmp_path / "checkpoint")
+    assert all((back.tensors[n] == t).all() for n, t in checkpoint.tensors.items())
+
+
+def test_a_checkpoint_without_its_softmax_is_whole(tiny_checkpoint, tmp_path):
+    with_softmax(tiny_checkpoint).write(tmp_path / "checkpoint")
+    (tmp_path / "checkpoint" / "softmax.safetensors").unlink()
+    assert not set(SOFTMAX) & set(Checkpoint.read(tmp_path / "checkpoint").tensors)
+
+
+def in_one_file(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write a checkpoint as earlier versions did."""
+    checkpoint.write(folder)
+    save_file(dict(checkpoint.tensors), folder / "model.safetensors")
+    (folder / "softmax.safetensors").unlink()
+
+
+def test_a_checkpoint_in_one_file_is_read_and_replaced(tiny_checkpoint, tmp_path):
+    checkpoint = with_softmax(tiny_checkpoint)
+    in_one_file(checkpoint, tmp_path / "old")
+    back = Checkpoint.read(tmp_path / "old")
+    assert all((back.tensors[n] == t).all() for n, t in checkpoint.tensors.items())
+    back.write(tmp_path / "old")
+    assert (tmp_path / "old" / "softmax.safetensors").is_file()
+
+
+def test_a_checkpoint_without_softmax_replaces_one_that_has_it(tiny_checkpoint, tmp_path):
+    """The softmax of the old model must not stay for the new one to be read with."""
+    with_softmax(tiny_checkpoint).write(tmp_path / "checkpoint")
+    (tmp_path / "checkpoint" / "notes.txt").write_text("mine")
+    tiny_checkpoint.write(tmp_path / "checkpoint")
+    assert {path.name for path in (tmp_path / "checkpoint").iterdir()} == {
+        "config.json", "model.safetensors", "notes.txt"
+    }  # fmt: skip
+
+
+def test_a_foreign_softmax_file_is_never_replaced(tiny_checkpoint, tmp_path):
+    tiny_checkpoint.write(tmp_path / "checkpoint")
+    save_file({"weight": np.ones((2, 2), np.float32)}, tmp_path / "checkpoint/softmax.safetensors")
+    with pytest.raises(InputError, match=r"holds softmax\.safetensors, not written"):
+        with_softmax(tiny_checkpoint).write(tmp_path / "checkpoint")
+
+
+def test_two_softmaxes_are_refused(tiny_checkpoint, tmp_path):
+    checkpoint = with_softmax(tiny_checkpoint)
+    checkpoint.write(tmp_path / "checkpoint")
+    save_file(dict(checkpoint.tensors), tmp_path / "checkpoint" / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"both hold softmax\.bias, softmax\.weight"):
+        Checkpoint.read(tmp_path / "checkpoint")
+
+
+def test_other_tensors_in_the_file_of_the_softmax_are_refused(tiny_checkpoint, tmp_path):
+    tiny_checkpoint.write(tmp_path / "checkpoint")
+    save_file({"more": np.ones(2, np.float32)}, tmp_path / "checkpoint" / "softmax.safetensors")
+    with pytest.raises(CheckpointError, match=r"softmax\.safetensors holds more, not only a"):
         Checkpoint.read(tmp_path / "checkpoint")
