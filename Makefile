@@ -1,12 +1,17 @@
 # make demo    train (or take) an ELMo, export, verify, embed, and draw one word in many sentences
 # make test    ruff, mypy, import rules, pytest
+<<<<<<< HEAD
 # make lint    the first three of them
 # make coverage         pytest with the coverage of the three packages, and its floor
+=======
+# make lint    the first three of them, clang-format and the warnings of the C++ compiler
+>>>>>>> 213278d (Count real tokens in batches of the native backend; format and sanitize its source)
 # make wheel            the sdist and the wheel that PyPI takes, checked and installed, in dist/
 # make extras           that wheel in a clean environment per extra, and there what the docs promise
 # make docs             the documentation into site/; a broken link is an error
 # make promises         the promises, and their figures into the table of docs/guarantees.md
 # make promises-long    the same at the long figures: many hours
+# make sanitize         the tests of the native library with ASan, UBSan and poisoned memory
 # make fuzz             the fuzzers, SECONDS each
 # Each sets up .venv by itself; a second run starts at once. Needs Python 3.11 or newer.
 
@@ -19,7 +24,11 @@ BIN := .venv/bin
 SECONDS ?= 60
 native := build_native.py $(wildcard runtime/elmo_runtime/backends/native/source/*)
 
+<<<<<<< HEAD
 .PHONY: demo test lint coverage wheel extras docs promises promises-long fuzz clean
+=======
+.PHONY: demo test lint wheel extras docs promises promises-long sanitize fuzz clean
+>>>>>>> 213278d (Count real tokens in batches of the native backend; format and sanitize its source)
 demo: .venv/ready-demo
 	$(BIN)/python examples/demo.py
 
@@ -34,6 +43,8 @@ lint: .venv/ready-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run -Werror runtime/elmo_runtime/backends/native/source/*
+	! command -v "$(or $(CXX),g++)" >/dev/null || $(BIN)/python build_native.py  # -Werror
 
 # MANYLINUX is the oldest Linux that the wheel must run on; auditwheel refuses a library that needs
 # a newer one. Without a C++ compiler the build fails.
@@ -63,6 +74,14 @@ promises: .venv/ready-test
 promises-long: .venv/ready-test
 	mkdir -p out
 	ELMO_PROMISES=long $(BIN)/python -m pytest tests/promises -o junit_family=xunit1 --junitxml=out/promises-long.xml
+
+# The library with sanitizers takes the place of the usual one, which is built again afterwards.
+SANITIZERS = $(foreach name,asan ubsan,$(shell $(or $(CXX),g++) -print-file-name=lib$(name).so))
+sanitize: .venv/ready-test
+	$(BIN)/python build_native.py --sanitize
+	LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 \
+		$(BIN)/python -m pytest tests/runtime/native/test_vectors.py; \
+		status=$$?; $(BIN)/python build_native.py && exit $$status
 
 fuzz: .venv/ready-test
 	$(BIN)/python fuzz/fuzz_bundle.py -max_total_time=$(SECONDS)

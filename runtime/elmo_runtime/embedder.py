@@ -119,8 +119,9 @@ class Embedder:
         and on a GPU fp16 if the bundle holds it. state: what the LSTMs start from: "zero", "warm"
         (stored in the bundle) or "carry" (row b continues row b of the last call). threads,
         spinning: of the CPU. gpu_mem_limit: bytes of device memory that ONNX Runtime may take on
-        CUDA, weights included; None is no limit. token_budget: most tokens of one batch, padding
-        and sentence marks counted, None what suits the backend; a longer sentence is
+        CUDA, weights included; None is no limit. token_budget: most tokens of one batch, sentence
+        marks counted, and padding too unless the backend is native, None what suits the backend; a
+        longer sentence is
         computed in windows, which gives the same vectors at twice the work, unless
         max_sentence_tokens refuses it. max_running: calls that compute at once, each with a batch
         in memory; max_waiting more wait for their turn, each at most `timeout` seconds, or else get

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from elmo_runtime.characters import MARKS
 from elmo_runtime.inference.word_cache import Word
 
+MOST_PADDED = 4  # padded places in the results of a packed group, as a multiple of its tokens
 BEGIN, END = MARKS  # <S> and </S> are computed like tokens
 
 
@@ -20,18 +21,26 @@ def batches(
     *,
     token_budget: int,
     longest: int | None = None,
+    packed: bool = False,
 ) -> Iterator[NDArray[np.intp]]:
     """Yield the rows in groups, the longest sentences first.
 
     A group of n sentences, the longest of m tokens, has n * (m + 2) <= token_budget, or n = 1; a
     sentence of m + 2 > longest stands alone. Sentences of equal length keep their order.
+
+    packed: the backend computes no padding, so only the tokens and marks of a group count. Its
+    results are padded nevertheless, so n * (m + 2) <= MOST_PADDED * token_budget.
     """
     order = rows[np.argsort(-lengths[rows], kind="stable")]
     start = 0
     while start < len(order):
         marked_length = int(lengths[order[start]]) + len(MARKS)
         fits = longest is None or marked_length <= longest
-        count = max(1, token_budget // marked_length) if fits else 1
+        places = token_budget * (MOST_PADDED if packed else 1)
+        count = max(1, places // marked_length) if fits else 1
+        if packed:
+            marked = lengths[order[start : start + count]].astype(np.int64) + len(MARKS)
+            count = max(1, int(np.searchsorted(np.cumsum(marked), token_budget, side="right")))
         yield order[start : start + count]
         start += count
 

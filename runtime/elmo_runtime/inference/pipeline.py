@@ -25,6 +25,7 @@ from elmo_runtime.outputs import Embeddings, FloatArray, Output
 from elmo_runtime.state import State
 
 NEED_WORDS = frozenset({Output.WORD_EMB, Output.LAYERS})  # what no graph has to compute
+PACKED = frozenset({"native"})  # backends to which padding costs nothing
 Sentences = Sequence[Sequence[Word]]
 Rows = NDArray[np.intp]
 NextBackend = Callable[[Backend, DeviceMemoryError], Backend | None]
@@ -116,7 +117,13 @@ class Pipeline:
 
     def _batches(self, rows: Rows, lengths: NDArray[np.int32]) -> Iterator[Rows]:
         longest = self.backend.longest
-        return batches(rows, lengths, token_budget=self._token_budget, longest=longest)
+        return batches(
+            rows,
+            lengths,
+            token_budget=self._token_budget,
+            longest=longest,
+            packed=self.backend.name in PACKED,
+        )
 
     def _run(
         self, sentences: Sentences, rows: Rows, request: Request, names: Sequence[str], start: State

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,3 +45,22 @@ def test_each_place_names_its_word_and_the_marks_stand_around():
 
 def test_a_batch_of_empty_sentences_still_has_a_place():
     assert IndexedWords.of([[], []]).word_index.shape == (2, 3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_packed_group_counts_its_tokens_and_bounds_its_padding(seed):
+    """Padding was counted although the packed form computes none: ragged calls were cut in two."""
+    lengths = np.random.default_rng(seed).integers(0, 60, 300).astype(np.int32)
+    groups = list(batches(np.arange(300), lengths, token_budget=200, packed=True))
+    assert sorted(np.concatenate(groups)) == list(range(300))
+    for group in groups:
+        marked = lengths[group] + 2
+        assert marked.sum() <= 200 and len(group) * marked.max() <= 4 * 200
+    padded = list(batches(np.arange(300), lengths, token_budget=200))
+    assert len(groups) <= len(padded)
+
+
+def test_one_long_sentence_does_not_pad_a_thousand_short_ones():
+    lengths = np.array([1000] + [1] * 1000, np.int32)
+    groups = list(batches(np.arange(1001), lengths, token_budget=4096, packed=True))
+    assert len(groups[0]) == 16 and len(groups) == 2

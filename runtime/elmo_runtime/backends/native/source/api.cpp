@@ -36,8 +36,10 @@ struct Choice {
   bool (*supported)();
 };
 
-const Choice kChoices[] = {  // the best first
-    {kAvx512Vnni, has_avx512_vnni}, {kAvx512, has_avx512}, {kAvx2, has_avx2}};
+const Choice kChoices[] = {// the best first
+                           {kAvx512Vnni, has_avx512_vnni},
+                           {kAvx512, has_avx512},
+                           {kAvx2, has_avx2}};
 
 const Kernels* choose_kernels() {
   const char* wanted = std::getenv(kChoice);
@@ -69,7 +71,8 @@ __attribute__((format(printf, 2, 3))) int32_t refuse(char* message, const char* 
 }  // namespace
 
 // Calls may overlap. The first has the team; one that comes meanwhile computes alone, so that there
-// are never more busy threads than calls and cores together. No locks: a fork could copy a held one.
+// are never more busy threads than calls and cores together. No locks: a fork could copy a held
+// one.
 struct Model {
   static constexpr int kKeptMemories = 8;
 
@@ -153,7 +156,8 @@ int32_t check_config(const Config& c, int32_t form, char* message) {
                            c.n_characters,   c.char_embedding_dim, c.n_banks};
   for (const int32_t size : sizes)
     if (size < 1 || size > kMost) return refuse(message, "a size of the config is %d", size);
-  if (c.n_highway < 0 || c.n_highway > kMost) return refuse(message, "n_highway is %d", c.n_highway);
+  if (c.n_highway < 0 || c.n_highway > kMost)
+    return refuse(message, "n_highway is %d", c.n_highway);
   for (int32_t i = 0; i < c.n_banks; ++i)
     if (c.bank_widths[i] < 1 || c.bank_widths[i] > kMost || c.bank_counts[i] < 1 ||
         c.bank_counts[i] > kMost)
@@ -168,9 +172,9 @@ int32_t check_config(const Config& c, int32_t form, char* message) {
 int32_t check_char_ids(const Model& model, const int32_t* ids, int64_t words, int64_t characters,
                        char* message) {
   if (words < 1 || characters < model.widest_bank)
-    return refuse(message, "char_ids has %lld words of %lld characters, at least 1 of %d are needed",
-                  static_cast<long long>(words), static_cast<long long>(characters),
-                  model.widest_bank);
+    return refuse(
+        message, "char_ids has %lld words of %lld characters, at least 1 of %d are needed",
+        static_cast<long long>(words), static_cast<long long>(characters), model.widest_bank);
   for (int64_t i = 0; i < words * characters; ++i)
     if (ids[i] < 0 || ids[i] > model.config.n_characters)
       return refuse(message, "character id %d is not in 0..%d", ids[i], model.config.n_characters);
@@ -244,8 +248,7 @@ ELMO_API const char* elmo_native_instruction_set() {
 }
 
 ELMO_API int32_t elmo_native_open(const Config* config, const Tensors* tensors, int32_t form,
-                                  int32_t threads, int32_t spinning, Model** model,
-                                  char* message) {
+                                  int32_t threads, int32_t spinning, Model** model, char* message) {
   return guarded(message, [&] {
     return open_model(*config, *tensors, form, threads, spinning, model, message);
   });
@@ -257,8 +260,8 @@ ELMO_API int32_t elmo_native_encode(Model* model, const int32_t* char_ids, int64
     return status;
   return guarded(message, [&] {
     Call call(*model);
-    model->kernels->encode(model->weights, call.memory(), char_ids, words, characters,
-                           word_vectors, call.team());
+    model->kernels->encode(model->weights, call.memory(), char_ids, words, characters, word_vectors,
+                           call.team());
     return kOk;
   });
 }

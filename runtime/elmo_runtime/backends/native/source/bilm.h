@@ -103,8 +103,7 @@ struct SentenceWriter {
   }
 
   void clear_padding(float* sentence) const {
-    std::memset(sentence + length() * width(), 0,
-                (places() - length()) * width() * sizeof(float));
+    std::memset(sentence + length() * width(), 0, (places() - length()) * width() * sizeof(float));
   }
 
   void copy_layer(int64_t k, float* layer) const {

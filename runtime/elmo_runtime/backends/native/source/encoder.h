@@ -95,8 +95,8 @@ inline void apply_highway(const Weights& w, const Linear& highway, EncoderMemory
             for (int64_t v = 0; v < kHighwayColumns; v += kLanes) {
               const int64_t place = word * w.features + panel * kHighwayColumns + v;
               const Floats transform = relu(load(sums + v) + load(bias + v));
-              const Floats gate = sigmoid(load(sums + kHighwayColumns + v) +
-                                          load(bias + kHighwayColumns + v));
+              const Floats gate =
+                  sigmoid(load(sums + kHighwayColumns + v) + load(bias + kHighwayColumns + v));
               const Floats carried = load(x + place);
               store(y + place, fma(gate, transform - carried, carried));
             }

@@ -6,7 +6,8 @@
 
 namespace elmo::ELMO_ISA {
 
-// exp(x) - 1 without the cancellation near 0, for |x| <= 40; a NaN stays one. Error: 1e-7 of exp(x).
+// exp(x) - 1 without the cancellation near 0, for |x| <= 40; a NaN stays one. Error: 1e-7 of
+// exp(x).
 ELMO_INLINE Floats expm1(Floats x) {
   x = most(all(-40.0f), least(all(40.0f), x));
   const Floats n = rounded(x * all(1.44269504f));

@@ -156,8 +156,7 @@ void pack_all(Weights& w, const Config& config, int64_t F, const float* const* t
 
 void free_weights(void* weights) { delete static_cast<Weights*>(weights); }
 
-void* pack(const Config& config, const Tensors& tensors, int32_t form, Team& team,
-           char* message) {
+void* pack(const Config& config, const Tensors& tensors, int32_t form, Team& team, char* message) {
   Weights* w = new Weights;
   try {
     set_sizes(*w, config, form);
@@ -168,9 +167,8 @@ void* pack(const Config& config, const Tensors& tensors, int32_t form, Team& tea
       int64_t depth = maximum(w->features, maximum(round_up(w->P, kLanes), round_up(w->C, kLanes)));
       Buffer<float> scratch;
       scratch.reserve(team.size() * depth * kPanel);
-      run_together(team, scratch.data(), depth * kPanel, [&](const Crew& crew) {
-        pack_all(*w, config, F, found.tensors.data(), crew);
-      });
+      run_together(team, scratch.data(), depth * kPanel,
+                   [&](const Crew& crew) { pack_all(*w, config, F, found.tensors.data(), crew); });
       return w;
     }
   } catch (...) {
@@ -205,9 +203,8 @@ void run_bilm(const void* weights, void* memory, const Batch& batch, Team& team)
   for (int direction = 0; direction <= int(together); ++direction)
     m.bilm.directions[direction].reserve(w, schedule);
   m.scratch.reserve(team.size() * kScratchFloats);
-  run_together(team, m.scratch.data(), kScratchFloats, [&](const Crew& crew) {
-    run_batch(w, m.bilm, batch, crew, together);
-  });
+  run_together(team, m.scratch.data(), kScratchFloats,
+               [&](const Crew& crew) { run_batch(w, m.bilm, batch, crew, together); });
 }
 
 }  // namespace

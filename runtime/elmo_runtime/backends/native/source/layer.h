@@ -2,7 +2,8 @@
 //
 //   z = x Wx + h Wh + b                                 gates i, g, f, o
 //   c = clip(sigmoid(f) c + sigmoid(i) tanh(g))
-//   h = clip((sigmoid(o) tanh(c)) Wp)                   also the output, plus x where it is skipped to
+//   h = clip((sigmoid(o) tanh(c)) Wp)                   also the output, plus x where it is skipped
+//   to
 
 #pragma once
 
@@ -13,9 +14,9 @@ namespace elmo::ELMO_ISA {
 
 // What a direction needs while it runs; none of it outlives the layer but h and c.
 struct LayerMemory {
-  Buffer<float> products;  // (groups, inputs of a block, 64): x Wx + b
-  Buffer<float> c;         // (groups, batch, 16)
-  Buffer<float> h;         // (batch, h_stride): in FP32
+  Buffer<float> products;         // (groups, inputs of a block, 64): x Wx + b
+  Buffer<float> c;                // (groups, batch, 16)
+  Buffer<float> h;                // (batch, h_stride): in FP32
   Rows inputs, recurrent, shown;  // x, h and sigmoid(o) tanh(c), as the products take them
   int64_t h_stride = 0;
 
@@ -47,8 +48,8 @@ struct LayerRun {
   LayerMemory& memory;
   const float* x;  // (inputs, x_stride)
   int64_t x_stride;
-  float* y;           // (packed rows, padded P)
-  bool adds_input;    // x of the same packed row is added to the output
+  float* y;         // (packed rows, padded P)
+  bool adds_input;  // x of the same packed row is added to the output
   LayerState state;
   const Crew& crew;
 
@@ -77,8 +78,8 @@ struct LayerRun {
         std::memcpy(h, state.h + b * state.h_stride, w.P * sizeof(float));
         memory.recurrent.write(rank, h, w.P);
         for (int64_t group = 0; group < w.groups(); ++group)
-          store(cells(group, rank), load_some(state.c + b * state.c_stride + group * kLanes,
-                                              w.C - group * kLanes));
+          store(cells(group, rank),
+                load_some(state.c + b * state.c_stride + group * kLanes, w.C - group * kLanes));
       }
     });
   }
@@ -87,8 +88,7 @@ struct LayerRun {
   void multiply_inputs(const Block& block) const {
     const int32_t* numbers = plan.inputs.data() + block.first_input;
     crew.ranges(block.n_inputs, kRowsOfTask, [&](int64_t first, int64_t last) {
-      for (int64_t i = first; i < last; ++i)
-        memory.inputs.write(i, x + numbers[i] * x_stride, w.P);
+      for (int64_t i = first; i < last; ++i) memory.inputs.write(i, x + numbers[i] * x_stride, w.P);
     });
     product(layer.input.weight, memory.inputs, block.n_inputs, crew,
             [&](int64_t i, int64_t group, const float* sums) {
@@ -110,8 +110,8 @@ struct LayerRun {
         for (int64_t rank = first; rank < last; ++rank) {
           const int64_t slot = plan.slots[s.starts[t] + rank];
           update_sixteen(crew.scratch + (rank - first) * kPanel,
-                         memory.products.data() + (group * block.n_inputs + slot) * kPanel,
-                         group, rank);
+                         memory.products.data() + (group * block.n_inputs + slot) * kPanel, group,
+                         rank);
         }
       });
     });

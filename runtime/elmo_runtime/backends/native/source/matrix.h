@@ -53,16 +53,19 @@ struct Int8 {
 template <class Body>
 ELMO_INLINE void with_format(Format format, Body body) {
   switch (format) {
-    case Format::kFp32: return body(Fp32{});
-    case Format::kBf16: return body(Bf16{});
-    case Format::kInt8: return body(Int8{});
+    case Format::kFp32:
+      return body(Fp32{});
+    case Format::kBf16:
+      return body(Bf16{});
+    case Format::kInt8:
+      return body(Int8{});
   }
 }
 
 class Matrix {
  public:
   Format format = Format::kFp32;
-  int64_t depth = 0;   // rows, padded with zeros to a multiple of 16
+  int64_t depth = 0;  // rows, padded with zeros to a multiple of 16
   int64_t panels = 0;
 
   template <class F>
@@ -117,7 +120,8 @@ class Matrix {
     Int8::Weight* to = writable<Int8>(index);
     for (int64_t v = 0; v < kPanel; v += kLanes) {
       Floats peak = all(1e-30f);
-      for (int64_t k = 0; k < depth; ++k) peak = most(absolute(load(columns + k * kPanel + v)), peak);
+      for (int64_t k = 0; k < depth; ++k)
+        peak = most(absolute(load(columns + k * kPanel + v)), peak);
       store(scales_.data() + index * kPanel + v, peak / all(127.0f));
       const Floats inverse = all(127.0f) / peak;
       for (int64_t k = 0; k < depth; k += Int8::kDepth) {
@@ -176,8 +180,7 @@ class Rows {
   // A whole row of `width` floats.
   void write(int64_t index, const float* x, int64_t width) {
     if (format == Format::kInt8) return quantize(index, x, width);
-    for (int64_t k = 0; k < width; k += kLanes)
-      store_lanes(index, k, load_some(x + k, width - k));
+    for (int64_t k = 0; k < width; k += kLanes) store_lanes(index, k, load_some(x + k, width - k));
   }
 
  private:

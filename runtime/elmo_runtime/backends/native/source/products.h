@@ -55,15 +55,11 @@ struct Step<Bf16> {
   static constexpr int kRows = 6;
   using Columns = __m512bh;
   using Term = __m512bh;
-  ELMO_INLINE Columns columns(const uint16_t* w) {
-    return (__m512bh)_mm512_loadu_si512(w);
-  }
+  ELMO_INLINE Columns columns(const uint16_t* w) { return (__m512bh)_mm512_loadu_si512(w); }
   ELMO_INLINE Term term(const char* row, int64_t k) {
     return (__m512bh)_mm512_set1_epi32(pair(row, k));
   }
-  ELMO_INLINE Sums add(Sums sums, Term x, Columns w) {
-    return {_mm512_dpbf16_ps(sums.v, x, w)};
-  }
+  ELMO_INLINE Sums add(Sums sums, Term x, Columns w) { return {_mm512_dpbf16_ps(sums.v, x, w)}; }
 #else
   static constexpr int kRows = 4;  // both halves of the weights take registers too
   struct Halves {
@@ -90,9 +86,7 @@ struct Step<Int8> {
   static constexpr int kRows = 6;
   using Sums = Ints;
   using Term = Ints;
-  ELMO_INLINE Sums load_sums(const float* p) {
-    return load(reinterpret_cast<const int32_t*>(p));
-  }
+  ELMO_INLINE Sums load_sums(const float* p) { return load(reinterpret_cast<const int32_t*>(p)); }
   ELMO_INLINE void store_sums(float* p, Sums x) { store(reinterpret_cast<int32_t*>(p), x); }
   ELMO_INLINE Sums zero() { return all(0); }
   ELMO_INLINE Term term(const char* row, int64_t k) {
@@ -127,8 +121,8 @@ struct Step<Int8> {
 
 // sums (R, 64) += rows (R, count) x w (count, V vectors of columns), for `count` of k.
 template <class F, int R, int V>
-ELMO_INLINE void multiply_block(const char* const* rows, const typename F::Weight* w,
-                                int64_t count, float* sums, bool first) {
+ELMO_INLINE void multiply_block(const char* const* rows, const typename F::Weight* w, int64_t count,
+                                float* sums, bool first) {
   using S = Step<F>;
   typename S::Sums s[R][V];
 #pragma GCC unroll 8
@@ -157,15 +151,21 @@ template <class F, int V>
 void multiply_rows(int64_t n_rows, const char* const* rows, const typename F::Weight* w,
                    int64_t count, float* sums, bool first) {
   switch (n_rows) {
-    case 1: return multiply_block<F, 1, V>(rows, w, count, sums, first);
-    case 2: return multiply_block<F, 2, V>(rows, w, count, sums, first);
-    case 3: return multiply_block<F, 3, V>(rows, w, count, sums, first);
-    case 4: return multiply_block<F, 4, V>(rows, w, count, sums, first);
+    case 1:
+      return multiply_block<F, 1, V>(rows, w, count, sums, first);
+    case 2:
+      return multiply_block<F, 2, V>(rows, w, count, sums, first);
+    case 3:
+      return multiply_block<F, 3, V>(rows, w, count, sums, first);
+    case 4:
+      return multiply_block<F, 4, V>(rows, w, count, sums, first);
     case 5:
-      if constexpr (Step<F>::kRows >= 5) return multiply_block<F, 5, V>(rows, w, count, sums, first);
+      if constexpr (Step<F>::kRows >= 5)
+        return multiply_block<F, 5, V>(rows, w, count, sums, first);
       break;
     case 6:
-      if constexpr (Step<F>::kRows >= 6) return multiply_block<F, 6, V>(rows, w, count, sums, first);
+      if constexpr (Step<F>::kRows >= 6)
+        return multiply_block<F, 6, V>(rows, w, count, sums, first);
       break;
   }
 }
@@ -186,8 +186,8 @@ void multiply_panel(const Matrix& matrix, int64_t panel, const Rows& x, int64_t 
         for (int64_t r = first; r < last; ++r)
           rows[r - first] = x.row(first_row + r) + k * sizeof(typename F::Activation);
         multiply_rows<F, V>(last - first, rows, w + k * kPanel + v * kLanes * F::kDepth,
-                            minimum(length, matrix.depth - k),
-                            sums + first * kPanel + v * kLanes, k == 0);
+                            minimum(length, matrix.depth - k), sums + first * kPanel + v * kLanes,
+                            k == 0);
       }
 }
 

@@ -18,8 +18,12 @@ constexpr int kLanes = 16;
 
 #ifdef __AVX512F__
 
-struct Floats { __m512 v; };
-struct Ints { __m512i v; };
+struct Floats {
+  __m512 v;
+};
+struct Ints {
+  __m512i v;
+};
 
 ELMO_INLINE Floats load(const float* p) { return {_mm512_loadu_ps(p)}; }
 ELMO_INLINE void store(float* p, Floats x) { _mm512_storeu_ps(p, x.v); }
@@ -46,9 +50,13 @@ ELMO_INLINE Ints operator+(Ints x, Ints y) { return {_mm512_add_epi32(x.v, y.v)}
 ELMO_INLINE Ints operator-(Ints x, Ints y) { return {_mm512_sub_epi32(x.v, y.v)}; }
 ELMO_INLINE Ints operator&(Ints x, Ints y) { return {_mm512_and_si512(x.v, y.v)}; }
 template <int kBits>
-ELMO_INLINE Ints shifted_left(Ints x) { return {_mm512_slli_epi32(x.v, kBits)}; }
+ELMO_INLINE Ints shifted_left(Ints x) {
+  return {_mm512_slli_epi32(x.v, kBits)};
+}
 template <int kBits>
-ELMO_INLINE Ints shifted_right(Ints x) { return {_mm512_srli_epi32(x.v, kBits)}; }
+ELMO_INLINE Ints shifted_right(Ints x) {
+  return {_mm512_srli_epi32(x.v, kBits)};
+}
 ELMO_INLINE Ints where_nan(Floats x, Ints nan, Ints otherwise) {
   return {_mm512_mask_mov_epi32(otherwise.v, _mm512_cmp_ps_mask(x.v, x.v, _CMP_UNORD_Q), nan.v)};
 }
@@ -62,8 +70,12 @@ ELMO_INLINE void store_low8(void* p, Ints x) {
 
 #else
 
-struct Floats { __m256 a, b; };
-struct Ints { __m256i a, b; };
+struct Floats {
+  __m256 a, b;
+};
+struct Ints {
+  __m256i a, b;
+};
 
 ELMO_INLINE Floats load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
 ELMO_INLINE void store(float* p, Floats x) {

@@ -32,9 +32,12 @@ struct Formats {
 
 inline Formats formats_of(int32_t form) {
   switch (form) {
-    case kBf16: return {Format::kBf16, Format::kBf16, Format::kBf16, Format::kBf16};
-    case kInt8: return {Format::kBf16, Format::kInt8, Format::kInt8, Format::kBf16};
-    default: return {Format::kFp32, Format::kFp32, Format::kFp32, Format::kFp32};
+    case kBf16:
+      return {Format::kBf16, Format::kBf16, Format::kBf16, Format::kBf16};
+    case kInt8:
+      return {Format::kBf16, Format::kInt8, Format::kInt8, Format::kBf16};
+    default:
+      return {Format::kFp32, Format::kFp32, Format::kFp32, Format::kFp32};
   }
 }
 
@@ -124,9 +127,9 @@ inline void pack_gates(Matrix& matrix, const Weights& w, const float* data, cons
                        float* scratch) {
   crew.each(matrix.panels, [&](int64_t group) {
     const int64_t cell = group * kLanes;
-    pack_rows(matrix, group, data, w.P, 4 * w.C, scratch,
-              [&](int64_t gate) { return gate * w.C + cell; },
-              [&](int64_t gate) { return (gate + 1) * w.C; });
+    pack_rows(
+        matrix, group, data, w.P, 4 * w.C, scratch, [&](int64_t gate) { return gate * w.C + cell; },
+        [&](int64_t gate) { return (gate + 1) * w.C; });
   });
 }
 
@@ -136,7 +139,8 @@ inline void pack_gate_bias(Buffer<float>& bias, const Weights& w, const float* d
       for (int64_t lane = 0; lane < kLanes; ++lane) {
         const int64_t cell = group * kLanes + lane;
         const float one = gate == 2 ? 1.0f : 0.0f;  // published files leave out the forget bias
-        bias[group * kPanel + gate * kLanes + lane] = cell < w.C ? element(data, gate * w.C + cell) + one : 0;
+        bias[group * kPanel + gate * kLanes + lane] =
+            cell < w.C ? element(data, gate * w.C + cell) + one : 0;
       }
 }
 
@@ -146,9 +150,9 @@ inline void pack_layer(LstmLayer& layer, const Weights& w, const float* const* t
   pack_gates(layer.recurrent, w, tensors[1], crew, scratch);
   crew.each(1, [&](int64_t) { pack_gate_bias(layer.input.bias, w, tensors[2]); });
   crew.each(layer.projection.panels, [&](int64_t panel) {
-    pack_rows(layer.projection, panel, tensors[3], w.C, w.P, scratch,
-              [&](int64_t v) { return panel * kPanel + v * kLanes; },
-              [&](int64_t) { return w.P; });
+    pack_rows(
+        layer.projection, panel, tensors[3], w.C, w.P, scratch,
+        [&](int64_t v) { return panel * kPanel + v * kLanes; }, [&](int64_t) { return w.P; });
   });
 }
 
@@ -161,7 +165,8 @@ inline void pack_highway(Linear& highway, const Weights& w, int64_t F, const flo
       const int32_t output = w.feature_index[panel * kHighwayColumns + column % kHighwayColumns];
       const float* row = output < 0 ? nullptr : tensors[2 * part] + output * F;
       gather_column(row, F, w.feature_index.data(), highway.weight.depth, scratch, column);
-      highway.bias[panel * kPanel + column] = output < 0 ? 0 : element(tensors[2 * part + 1], output);
+      highway.bias[panel * kPanel + column] =
+          output < 0 ? 0 : element(tensors[2 * part + 1], output);
     }
     highway.weight.pack(panel, scratch);
   });
