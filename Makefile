@@ -1,11 +1,7 @@
 # make demo    train (or take) an ELMo, export, verify, embed, and draw one word in many sentences
 # make test    ruff, mypy, import rules, pytest
-<<<<<<< HEAD
-# make lint    the first three of them
 # make coverage         pytest with the coverage of the three packages, and its floor
-=======
 # make lint    the first three of them, clang-format and the warnings of the C++ compiler
->>>>>>> 213278d (Count real tokens in batches of the native backend; format and sanitize its source)
 # make wheel            the sdist and the wheel that PyPI takes, checked and installed, in dist/
 # make extras           that wheel in a clean environment per extra, and there what the docs promise
 # make docs             the documentation into site/; a broken link is an error
@@ -24,11 +20,7 @@ BIN := .venv/bin
 SECONDS ?= 60
 native := build_native.py $(wildcard runtime/elmo_runtime/backends/native/source/*)
 
-<<<<<<< HEAD
-.PHONY: demo test lint coverage wheel extras docs promises promises-long fuzz clean
-=======
-.PHONY: demo test lint wheel extras docs promises promises-long sanitize fuzz clean
->>>>>>> 213278d (Count real tokens in batches of the native backend; format and sanitize its source)
+.PHONY: demo test lint coverage wheel extras docs promises promises-long sanitize fuzz clean
 demo: .venv/ready-demo
 	$(BIN)/python examples/demo.py
 
