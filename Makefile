@@ -72,7 +72,7 @@ SANITIZERS = $(foreach name,asan ubsan,$(shell $(or $(CXX),g++) -print-file-name
 sanitize: .venv/ready-test
 	$(BIN)/python build_native.py --sanitize
 	LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 \
-		$(BIN)/python -m pytest tests/runtime/native/test_vectors.py; \
+		$(BIN)/python -m pytest tests/runtime/backends/native/test_vectors.py; \
 		status=$$?; $(BIN)/python build_native.py && exit $$status
 
 fuzz: .venv/ready-test

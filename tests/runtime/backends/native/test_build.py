@@ -14,7 +14,7 @@ import pytest
 
 from elmo_runtime.backends.native import library
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 COMPILER = shlex.split(os.environ.get("CXX") or shutil.which("g++") or "")
 needs_compiler = pytest.mark.skipif(
     not COMPILER or sys.platform != "linux" or not shutil.which("nm"), reason="no C++ compiler"
