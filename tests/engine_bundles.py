@@ -10,7 +10,7 @@ from elmo_export.checkpoint import Checkpoint
 from elmo_export.engines.profiles import Range, chosen_profiles, encoder_sizes
 from elmo_export.graphs.build import build_bilm, build_token_encoder
 from elmo_export.graphs.describe import describe_graph
-from elmo_export.graphs.weight_formats import FP32, Fp16
+from elmo_export.graphs.weight_formats import FP32, Fp16Weights
 from elmo_runtime.bundle.engines import ENGINE_JSON, Engine, Plan, Sizes
 from elmo_runtime.bundle.manifest import ENGINES, Bundle, Graph, Manifest, write_manifest
 from elmo_runtime.bundle.trust import record_built_here
@@ -20,10 +20,10 @@ from fake_gpu import plan_of
 def write_graphs(checkpoint: Checkpoint, folder: Path, *, precision: str) -> Path:
     """A bundle of the two padded graphs that engines are built from."""
     (folder / "graphs").mkdir(parents=True)
-    weights = FP32 if precision == "fp32" else Fp16()
+    weights = FP32 if precision == "fp32" else Fp16Weights()
     models = {
-        "token_encoder": build_token_encoder(checkpoint, precision=weights),
-        "bilm": build_bilm(checkpoint, form="padded", precision=weights),
+        "token_encoder": build_token_encoder(checkpoint, weight_format=weights),
+        "bilm": build_bilm(checkpoint, form="padded", weight_format=weights),
     }
     graphs = []
     for part, model in models.items():

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 from elmo_export.checkpoint import Checkpoint
 from elmo_export.graphs.build import build_bilm, build_joined, build_token_encoder
 from elmo_export.graphs.describe import describe_graph
-from elmo_export.graphs.weight_formats import Fp32
+from elmo_export.graphs.weight_formats import WeightFormat
 from elmo_export.model_card import model_card
 from elmo_export.own_files import BUNDLE_FORMAT, CONFIG, README, SAMPLES, WARM_STATE
 from elmo_export.quantize.choose import choose_format
@@ -71,7 +71,7 @@ def export_bundle(
     path = Path(path).absolute()  # the current folder may be the one that is replaced
     with atomic_directory(path, kind=BUNDLE_FORMAT) as folder:
         graphs, notes = [], _left_out(checkpoint.config)
-        formats: dict[str, Fp32] = {}
+        formats: dict[str, WeightFormat] = {}
         for number, (part, form, precision) in enumerate(wanted):
             report(f"write {part} {form} {precision}", 0.3 * number / len(wanted))
             if precision not in formats:
@@ -162,14 +162,14 @@ def _refuse_alone(precision: str, precisions: Sequence[str]) -> None:
 
 
 def _write_graph(
-    folder: Path, checkpoint: Checkpoint, part: str, form: str, precision: Fp32
+    folder: Path, checkpoint: Checkpoint, part: str, form: str, weight_format: WeightFormat
 ) -> Graph:
     if part == "token_encoder":
-        model = build_token_encoder(checkpoint, precision=precision)
+        model = build_token_encoder(checkpoint, weight_format=weight_format)
     else:
         build = {"bilm": build_bilm, "joined": build_joined}[part]
-        model = build(checkpoint, form=form, precision=precision)
-    graph = describe_graph(model, part=part, form=form, precision=precision.name)
+        model = build(checkpoint, form=form, weight_format=weight_format)
+    graph = describe_graph(model, part=part, form=form, precision=weight_format.name)
     file = folder / graph.file
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(model.SerializeToString(deterministic=True))

@@ -1,68 +1,72 @@
-"""Checkpoint -> the ONNX graphs of a bundle; docs/reference/graphs.md fixes their interface."""
+"""Checkpoint -> the ONNX graphs of a bundle; docs/reference/graphs.md defines their interface."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import onnx
 
 from elmo_export.checkpoint import Checkpoint
+from elmo_export.graphs.bilm import Form, Inputs, write_bilm
 from elmo_export.graphs.builder import GraphBuilder, Value
 from elmo_export.graphs.outputs import write_outputs
-from elmo_export.graphs.packed import packed_bilm
-from elmo_export.graphs.padded import padded_bilm
+from elmo_export.graphs.packed import PackedForm
+from elmo_export.graphs.padded import PaddedForm
 from elmo_export.graphs.token_encoder import encode_words
-from elmo_export.graphs.weight_formats import FP32, Fp32
+from elmo_export.graphs.weight_formats import FP32, WeightFormat
+from elmo_export.graphs.writer import Writer
 from elmo_runtime.characters import BEGIN_SENTENCE, END_SENTENCE, mark_row
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.mixes import uses_layer_norm
 
-FORMS = {"padded": padded_bilm, "packed": packed_bilm}
+FORMS: dict[str, Callable[[Writer, Inputs], Form]] = {"padded": PaddedForm, "packed": PackedForm}
 
 
-def build_token_encoder(checkpoint: Checkpoint, *, precision: Fp32 = FP32) -> onnx.ModelProto:
+def build_token_encoder(
+    checkpoint: Checkpoint, *, weight_format: WeightFormat = FP32
+) -> onnx.ModelProto:
     """char_ids (words, characters) -> word_vectors (words, P)."""
     graph = GraphBuilder("token_encoder")
     char_ids = graph.input("char_ids", np.int32, ("words", "characters"))
-    vectors = encode_words(graph, checkpoint, precision, char_ids)
+    vectors = encode_words(Writer(graph, checkpoint, weight_format), char_ids)
     P = checkpoint.config.projection_dim
     graph.output("word_vectors", vectors, np.float32, ("words", P))
     return graph.model()
 
 
 def build_bilm(
-    checkpoint: Checkpoint, *, form: str = "padded", precision: Fp32 = FP32
+    checkpoint: Checkpoint, *, form: str = "padded", weight_format: WeightFormat = FP32
 ) -> onnx.ModelProto:
     """word_vectors, word_index, lengths, mixes and states -> every output, and states."""
-    config = checkpoint.config
     graph = GraphBuilder(f"bilm_{form}")
+    writer, P = Writer(graph, checkpoint, weight_format), checkpoint.config.projection_dim
     inputs = {
-        "word_vectors": graph.input("word_vectors", np.float32, ("words", config.projection_dim)),
+        "word_vectors": graph.input("word_vectors", np.float32, ("words", P)),
         "word_index": graph.input("word_index", np.int32, ("batch", "marked_length")),
     } | _shared_inputs(graph, checkpoint)
-    rows = FORMS[form](graph, checkpoint, precision, inputs)
-    write_outputs(graph, config, rows, inputs)
+    write_outputs(writer, write_bilm(writer, inputs, FORMS[form]), inputs)
     return graph.model()
 
 
 def build_joined(
-    checkpoint: Checkpoint, *, form: str = "padded", precision: Fp32 = FP32
+    checkpoint: Checkpoint, *, form: str = "padded", weight_format: WeightFormat = FP32
 ) -> onnx.ModelProto:
     """char_ids (batch, length, max characters) and the rest of `build_bilm` -> every output."""
     config = checkpoint.config
     graph = GraphBuilder(f"joined_{form}")
-    characters = config.max_characters_per_token
+    writer, characters = Writer(graph, checkpoint, weight_format), config.max_characters_per_token
     char_ids = graph.input("char_ids", np.int32, ("batch", "length", characters))
     inputs = _shared_inputs(graph, checkpoint)
-    rows = graph.op(
-        "Concat", graph.reshape(char_ids, -1, characters), _marks(graph, config), axis=0
-    )
-    inputs["word_vectors"] = encode_words(graph, checkpoint, precision, rows)
-    inputs["word_index"] = _marked_index(graph, char_ids, inputs["lengths"])
-    write_outputs(graph, config, FORMS[form](graph, checkpoint, precision, inputs), inputs)
+    tokens = graph.reshape(char_ids, -1, characters)
+    rows = graph.op("Concat", tokens, _boundary_tokens(graph, config), axis=0)
+    inputs["word_vectors"] = encode_words(writer, rows)
+    inputs["word_index"] = _word_index(graph, char_ids, inputs["lengths"])
+    write_outputs(writer, write_bilm(writer, inputs, FORMS[form]), inputs)
     return graph.model()
 
 
-def _marks(graph: GraphBuilder, config: ElmoConfig) -> Value:
+def _boundary_tokens(graph: GraphBuilder, config: ElmoConfig) -> Value:
     """The character ids (2, max characters) of `<S>` and `</S>`."""
     rows = [
         mark_row(mark, config.max_characters_per_token) for mark in (BEGIN_SENTENCE, END_SENTENCE)
@@ -70,10 +74,10 @@ def _marks(graph: GraphBuilder, config: ElmoConfig) -> Value:
     return graph.initializer("sentence_marks", np.stack(rows))
 
 
-def _marked_index(graph: GraphBuilder, char_ids: Value, lengths: Value) -> Value:
+def _word_index(graph: GraphBuilder, char_ids: Value, lengths: Value) -> Value:
     """(batch, length + 2) numbers of words: `<S>`, the sentence's tokens, `</S>`, then 0.
 
-    Words are numbered along the batch, then come the two marks.
+    Words are numbered along the batch; the two boundary tokens come last.
     """
     zero, one = graph.scalar(0, np.int64), graph.scalar(1, np.int64)
     batch, length = (graph.op("Squeeze", graph.size(char_ids, axis)) for axis in (0, 1))
@@ -88,7 +92,7 @@ def _marked_index(graph: GraphBuilder, char_ids: Value, lengths: Value) -> Value
 
 
 def _shared_inputs(graph: GraphBuilder, checkpoint: Checkpoint) -> dict[str, Value]:
-    """The inputs of both biLM graphs; only a model with layer norm has the input of that name."""
+    """The inputs of both biLM graphs; `layer_norm` exists only for a model that uses it."""
     config = checkpoint.config
     L, P, C = config.n_layers, config.projection_dim, config.lstm_dim
     inputs = {

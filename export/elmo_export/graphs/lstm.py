@@ -1,4 +1,4 @@
-"""The projected LSTM with its two clips, one layer of it as nodes of a graph."""
+"""The projected LSTM with its two clips: one layer of it as nodes of a graph."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import numpy as np
 
 from elmo_export.checkpoint import Checkpoint
 from elmo_export.graphs.builder import GraphBuilder, Value
-from elmo_export.graphs.weight_formats import Fp32, Lane, Weight
+from elmo_export.graphs.weight_formats import Lane, Weight, WeightFormat
+from elmo_export.graphs.writer import Writer
 from elmo_runtime.config import ElmoConfig
 
 DIRECTIONS = ("forward", "backward")
 
 
-class State(NamedTuple):
+class LstmValues(NamedTuple):
     """The clipped projection h (..., P) and the clipped cell c (..., C)."""
 
     h: Value
@@ -27,28 +28,26 @@ class LstmLayer:
     """One layer in the directions of one lane; with two of them, values have a leading axis 2."""
 
     config: ElmoConfig
-    precision: Fp32
+    weight_format: WeightFormat
     lane: Lane
-    input: Weight  # (P, 4C), gates in the file's order i, g, f, o
+    input: Weight  # (P, 4C), gates in the order of the published files: i, g, f, o
     recurrent: Weight  # (P, 4C)
     projection: Weight  # (C, P)
-    bias: Value  # (4C,), or (2, 1, 4C), the forget gate's 1 included
+    bias: Value  # (4C,) or (2, 1, 4C), the forget gate's 1 included
 
     @classmethod
-    def of(
-        cls, graph: GraphBuilder, checkpoint: Checkpoint, precision: Fp32, lane: Lane, depth: int
-    ) -> LstmLayer:
-        """The layer at `depth`; its bias becomes a value of `graph`."""
+    def of(cls, writer: Writer, lane: Lane, depth: int) -> LstmLayer:
+        """The layer at `depth`; its bias becomes a value of the writer's graph."""
         parts = ("input_weight", "recurrent_weight", "projection_weight", "bias")
-        weights = [layer_weight(checkpoint, lane, depth, part) for part in parts]
+        weights = [layer_weight(writer.checkpoint, lane, depth, part) for part in parts]
         return cls(
-            config=checkpoint.config,
-            precision=precision,
+            config=writer.config,
+            weight_format=writer.weight_format,
             lane=lane,
             input=weights[0],
             recurrent=weights[1],
             projection=weights[2],
-            bias=_gate_bias(graph, weights[3]),
+            bias=_gate_bias(writer.graph, weights[3]),
         )
 
     @property
@@ -58,25 +57,25 @@ class LstmLayer:
 
     def products(self, graph: GraphBuilder, x: Value) -> Value:
         """Inputs of all steps (..., rows, P) -> what `step` needs of them (..., rows, 4C)."""
-        return self.precision.input_product(graph, x, self.input, self.bias)
+        return self.weight_format.input_product(graph, x, self.input, self.bias)
 
-    def step(self, graph: GraphBuilder, product: Value, before: State) -> State:
+    def step(self, graph: GraphBuilder, product: Value, before: LstmValues) -> LstmValues:
         """One time step: a row of `products` and the state before it -> the state after it.
 
         c = clip(sigmoid(f) c + sigmoid(i) tanh(g));  h = clip((sigmoid(o) tanh(c)) Wp).
         """
-        z = self.precision.gates(graph, product, before.h, self.recurrent, self.bias)
+        z = self.weight_format.gates(graph, product, before.h, self.recurrent, self.bias)
         i, g, f, o = graph.ops("Split", z, n_outputs=4, axis=-1, num_outputs=4)
         kept = graph.op("Mul", graph.op("Sigmoid", f), before.c)
         written = graph.op("Mul", graph.op("Sigmoid", i), graph.op("Tanh", g))
         c = _clip(graph, graph.op("Add", kept, written), self.config.cell_clip)
         shown = graph.op("Mul", graph.op("Sigmoid", o), graph.op("Tanh", c))
-        h = self.precision.product(graph, shown, self.projection, bound=1.0)
-        return State(_clip(graph, h, self.config.proj_clip), c)
+        h = self.weight_format.product(graph, shown, self.projection, bound=1.0)
+        return LstmValues(_clip(graph, h, self.config.proj_clip), c)
 
 
 def layer_weight(checkpoint: Checkpoint, lane: Lane, depth: int, part: str) -> Weight:
-    """A tensor of one layer under the checkpoint's own name; of both directions, stacked."""
+    """A tensor of one layer under its name in the checkpoint; both directions are stacked."""
     names = [f"bilm.{DIRECTIONS[d]}_stack.layers.{depth}.{part}" for d in lane]
     if len(lane) == 1:
         return Weight(names[0], checkpoint.tensors[names[0]])
@@ -85,7 +84,7 @@ def layer_weight(checkpoint: Checkpoint, lane: Lane, depth: int, part: str) -> W
 
 
 def _gate_bias(graph: GraphBuilder, bias: Weight) -> Value:
-    """The bias with 1 added for the forget gate, which the published files leave out."""
+    """The bias plus 1 for the forget gate, which the published files leave out."""
     array = bias.array if bias.array.ndim == 1 else bias.array[:, None]
     forget = np.zeros((4, array.shape[-1] // 4), np.float32)
     forget[2] = 1.0

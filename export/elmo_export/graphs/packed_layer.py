@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from elmo_export.graphs.builder import GraphBuilder, Value
-from elmo_export.graphs.lstm import LstmLayer, State
+from elmo_export.graphs.lstm import LstmLayer, LstmValues
 
 DIRECTIONS = (0, 1)
 
@@ -73,7 +73,7 @@ def _body(
     before, ended = [], []
     for d in DIRECTIONS:
         h = body.input(f"h{d}", np.float32, (f"going{d}", P))
-        before.append(State(h, body.input(f"c{d}", np.float32, (f"going{d}", C))))
+        before.append(LstmValues(h, body.input(f"c{d}", np.float32, (f"going{d}", C))))
         ended.append(body.input(f"ended{d}", np.float32, (f"gone{d}", C)))
     bound = body.op("Gather", bounds, step)
     first, end = body.ops("Split", bound, n_outputs=2, num_outputs=2)

@@ -1,1 +1,1 @@
-"""The choice of reduced-precision weights, by the ranges that a model's values reach."""
+"""The choice of weights that stay FP32, by the ranges that a model's values reach."""

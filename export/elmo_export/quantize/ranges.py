@@ -1,4 +1,4 @@
-"""Which products leave the range of FP16, by bounds where there are some, else by trying words."""
+"""Which products exceed the range of FP16: by bounds if there are any, else by trying words."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from elmo_export.checkpoint import Checkpoint
 from elmo_export.graphs.builder import GraphBuilder, Value
 from elmo_export.graphs.lstm import layer_weight
 from elmo_export.graphs.token_encoder import encode_words
-from elmo_export.graphs.weight_formats import Fp32, Weight
+from elmo_export.graphs.weight_formats import FP32, Weight, WeightFormat
+from elmo_export.graphs.writer import Writer
 from elmo_export.verify.cases import trial_words
 from elmo_export.verify.sessions import open_session
 from elmo_runtime.float16 import FP16_MAX
 
-# The words tried are not all words: what comes this near to the end of the range is beyond it.
+# The trial covers few words: a value this close to the end of the range counts as beyond it.
 MARGIN = 4.0
 
 
 def kept_in_fp32(checkpoint: Checkpoint) -> dict[str, str]:
-    """Weight of the FP16 graphs -> why it and its product must stay FP32. Mostly empty."""
+    """Weight of the FP16 graphs -> why it and its product must stay FP32. Empty for most models."""
     magnitudes = _encoder_magnitudes(checkpoint)
     magnitudes |= _recurrent_bounds(checkpoint, magnitudes["char_cnn.projection.weight"])
     limit = FP16_MAX / MARGIN
@@ -30,16 +31,16 @@ def kept_in_fp32(checkpoint: Checkpoint) -> dict[str, str]:
     }
 
 
-class _Observed(Fp32):
-    """Notes the input and the output of every product."""
+class _Observed:
+    """A weight format that notes the input and the output of every product of another one."""
 
-    def __init__(self) -> None:
+    def __init__(self, inner: WeightFormat) -> None:
+        self._inner = inner
+        self.name, self.lanes, self.stored = inner.name, inner.lanes, inner.stored
         self.seen: dict[str, tuple[Weight, Value, Value]] = {}
 
-    def strongest(self, graph: GraphBuilder, x: Value, weight: Weight, bias: Weight) -> Value:
-        y = super().strongest(graph, x, weight, bias)
-        self.seen[weight.name] = (weight, x, y)
-        return y
+    def max_convolution(self, graph: GraphBuilder, x: Value, weight: Weight, bias: Weight) -> Value:
+        return self._note(weight, x, self._inner.max_convolution(graph, x, weight, bias))
 
     def product(
         self,
@@ -50,16 +51,29 @@ class _Observed(Fp32):
         *,
         bound: float = np.inf,
     ) -> Value:
-        y = super().product(graph, x, weight, addend, bound=bound)
+        return self._note(weight, x, self._inner.product(graph, x, weight, addend, bound=bound))
+
+    def input_product(self, graph: GraphBuilder, x: Value, weight: Weight, bias: Value) -> Value:
+        return self._note(weight, x, self._inner.input_product(graph, x, weight, bias))
+
+    def gates(
+        self, graph: GraphBuilder, product: Value, h: Value, weight: Weight, bias: Value
+    ) -> Value:
+        return self._note(weight, h, self._inner.gates(graph, product, h, weight, bias))
+
+    def store(self, graph: GraphBuilder, h: Value) -> Value:
+        return self._inner.store(graph, h)
+
+    def _note(self, weight: Weight, x: Value, y: Value) -> Value:
         self.seen[weight.name] = (weight, x, y)
         return y
 
 
 def _encoder_magnitudes(checkpoint: Checkpoint) -> dict[str, float]:
-    """Weight -> the largest number in it, in what it multiplies and in the product."""
-    graph, observed = GraphBuilder("ranges"), _Observed()
+    """Weight -> the largest magnitude in it, in its inputs and in its product."""
+    graph, observed = GraphBuilder("ranges"), _Observed(FP32)
     char_ids = graph.input("char_ids", np.int32, ("words", "characters"))
-    encode_words(graph, checkpoint, observed, char_ids)
+    encode_words(Writer(graph, checkpoint, observed), char_ids)
     for name, (_, x, y) in observed.seen.items():
         peaks = [_peak(graph, value) for value in (x, y)]
         graph.output(f"peak/{name}", graph.op("Max", *peaks), np.float32, ())
@@ -72,9 +86,9 @@ def _encoder_magnitudes(checkpoint: Checkpoint) -> dict[str, float]:
 
 
 def _recurrent_bounds(checkpoint: Checkpoint, words: float) -> dict[str, float]:
-    """The same for the biLM as bounds, given the largest number in word vectors.
+    """The same for the biLM as bounds, given the largest magnitude in token vectors.
 
-    |h| is at most the clip, or without one the column sum of Wp, since |sigmoid * tanh| <= 1.
+    |h| is at most the clip, or without a clip the column sum of Wp, because |sigmoid * tanh| <= 1.
     """
     config, bounds = checkpoint.config, {}
     x = words
@@ -98,5 +112,5 @@ def _peak(graph: GraphBuilder, value: Value) -> Value:
 
 
 def _column_sum(matrix: NDArray[np.float32]) -> float:
-    """The largest number that vectors within -1..1 times the matrix can give."""
+    """The largest magnitude in a product of the matrix with a vector within -1..1."""
     return float(np.abs(matrix).sum(axis=-2, dtype=np.float64).max())

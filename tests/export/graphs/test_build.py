@@ -11,7 +11,7 @@ from elmo_export.checkpoint import Checkpoint
 from elmo_export.graphs.build import build_bilm, build_joined, build_token_encoder
 from elmo_export.graphs.builder import PROTOBUF_LIMIT, refuse_oversize
 from elmo_export.graphs.describe import describe_graph
-from elmo_export.graphs.weight_formats import FP32, Fp16
+from elmo_export.graphs.weight_formats import FP32, Fp16Weights
 from elmo_export.verify.cases import sentence_inputs
 from elmo_runtime.errors import CheckpointError
 from random_models import random_checkpoint, tiny_config
@@ -24,8 +24,8 @@ GRAPHS = {
     "bilm packed": lambda model: build_bilm(model, form="packed"),
     "joined padded": lambda model: build_joined(model, form="padded"),
     "joined packed": lambda model: build_joined(model, form="packed"),
-    "token_encoder fp16": lambda model: build_token_encoder(model, precision=Fp16()),
-    "bilm fp16": lambda model: build_bilm(model, precision=Fp16()),
+    "token_encoder fp16": lambda model: build_token_encoder(model, weight_format=Fp16Weights()),
+    "bilm fp16": lambda model: build_bilm(model, weight_format=Fp16Weights()),
 }
 CONFIGS = {
     "published structure": {},
@@ -69,7 +69,7 @@ def test_both_forms_and_all_precisions_have_one_interface(tiny_checkpoint):
         for model in (
             build_bilm(tiny_checkpoint),
             build_bilm(tiny_checkpoint, form="packed"),
-            build_bilm(tiny_checkpoint, precision=Fp16()),
+            build_bilm(tiny_checkpoint, weight_format=Fp16Weights()),
         )
     ]
     assert described[0] == described[1] == described[2]
@@ -126,7 +126,7 @@ def test_equal_weights_give_equal_bytes(tiny_checkpoint):
 
 def test_every_weight_is_in_the_graph_once(tiny_checkpoint):
     names = [
-        tensor.name for tensor in build_bilm(tiny_checkpoint, precision=FP32).graph.initializer
+        tensor.name for tensor in build_bilm(tiny_checkpoint, weight_format=FP32).graph.initializer
     ]
     assert len(names) == len(set(names))
     assert {n for n in tiny_checkpoint.tensors if n.startswith("bilm.")} <= set(names)

@@ -9,7 +9,7 @@ from elmo_deploy.model.reference import reference
 from elmo_export.checkpoint import Checkpoint
 from elmo_export.graphs.build import build_bilm, build_joined, build_token_encoder
 from elmo_export.graphs.builder import GraphBuilder
-from elmo_export.graphs.weight_formats import Fp16, Int8, Weight
+from elmo_export.graphs.weight_formats import Fp16Weights, Int8Weights, Weight
 from elmo_export.quantize.choose import choose_format
 from elmo_export.quantize.ranges import kept_in_fp32
 from elmo_export.verify.cases import sentence_inputs, trial_words
@@ -38,14 +38,14 @@ def test_an_ordinary_model_keeps_nothing_in_fp32(tiny_checkpoint):
 
 @pytest.mark.parametrize("build", [build_token_encoder, build_bilm])
 def test_every_matrix_is_stored_in_fp16(build, tiny_checkpoint):
-    graph = build(tiny_checkpoint, precision=Fp16()).graph
+    graph = build(tiny_checkpoint, weight_format=Fp16Weights()).graph
     types = {t.name: t.data_type for t in graph.initializer if "weight" in t.name}
     assert types
     assert set(types.values()) == {TensorProto.FLOAT16}
 
 
 def test_both_directions_share_one_product(tiny_checkpoint):
-    graph = build_bilm(tiny_checkpoint, precision=Fp16()).graph
+    graph = build_bilm(tiny_checkpoint, weight_format=Fp16Weights()).graph
     (scan, _) = [node for node in graph.node if node.op_type == "Scan"]
     body = next(attribute.g for attribute in scan.attribute if attribute.name == "body")
     assert [node.op_type for node in body.node].count("MatMul") == 2
@@ -67,7 +67,7 @@ def test_a_weight_beyond_the_range_stays_fp32_and_the_outputs_right(part, sessio
     assert TOO_LARGE[part] in kept
     exact = outputs_of(session_of(build_joined(checkpoint)), checkpoint, sentences)
     half = outputs_of(
-        session_of(build_joined(checkpoint, precision=Fp16(kept))), checkpoint, sentences
+        session_of(build_joined(checkpoint, weight_format=Fp16Weights(kept))), checkpoint, sentences
     )
     assert all(np.isfinite(array).all() for array in half.values())
     size = np.abs(exact["word_emb"]).max()
@@ -77,18 +77,18 @@ def test_a_weight_beyond_the_range_stays_fp32_and_the_outputs_right(part, sessio
 def test_without_the_fallback_the_outputs_are_wrong_but_finite(session_of, sentences):
     checkpoint = scaled(random_checkpoint(tiny_config()), convolutions=1e5)
     assert kept_in_fp32(checkpoint)
-    half = session_of(build_joined(checkpoint, precision=Fp16()))
+    half = session_of(build_joined(checkpoint, weight_format=Fp16Weights()))
     assert all(np.isfinite(x).all() for x in outputs_of(half, checkpoint, sentences).values())
 
 
 def test_no_word_makes_an_infinite_vector(tiny_checkpoint, session_of):
-    session = session_of(build_token_encoder(tiny_checkpoint, precision=Fp16()))
+    session = session_of(build_token_encoder(tiny_checkpoint, weight_format=Fp16Weights()))
     (vectors,) = session.run(None, {"char_ids": trial_words(tiny_checkpoint.config)})
     assert np.isfinite(vectors).all()
 
 
 def test_int8_stores_every_matrix_in_eight_bits(tiny_checkpoint):
-    graph = build_bilm(tiny_checkpoint, form="packed", precision=Int8()).graph
+    graph = build_bilm(tiny_checkpoint, form="packed", weight_format=Int8Weights()).graph
     types = {t.name: t.data_type for t in graph.initializer if "weight" in t.name}
     assert {n for n, kind in types.items() if kind == TensorProto.INT8} == {
         f"{name}/int8" for name in tiny_checkpoint.tensors if "bilm" in name and "weight" in name
@@ -97,7 +97,7 @@ def test_int8_stores_every_matrix_in_eight_bits(tiny_checkpoint):
 
 def test_int8_turns_vectors_little(tiny_checkpoint, session_of, sentences):
     exact = outputs_of(session_of(build_joined(tiny_checkpoint)), tiny_checkpoint, sentences)
-    graph = build_joined(tiny_checkpoint, form="packed", precision=Int8())
+    graph = build_joined(tiny_checkpoint, form="packed", weight_format=Int8Weights())
     small = outputs_of(session_of(graph), tiny_checkpoint, sentences)
     for name in exact:
         assert deviation(small[name], exact[name]).min_cosine > 0.998, name
@@ -109,7 +109,7 @@ def test_int8_products_never_saturate(session_of):
     graph = GraphBuilder("product")
     x = graph.input("x", np.float32, ("rows", width))
     weight = Weight("w", np.ones((width, 8), np.float32))
-    graph.output("y", Int8().product(graph, x, weight), np.float32, ("rows", 8))
+    graph.output("y", Int8Weights().product(graph, x, weight), np.float32, ("rows", 8))
     (y,) = session_of(graph.model()).run(None, {"x": np.ones((3, width), np.float32)})
     assert np.allclose(y, width, rtol=1e-5)
 
@@ -118,7 +118,7 @@ def test_a_row_of_zeros_stays_zero_in_int8(session_of):
     graph = GraphBuilder("product")
     x = graph.input("x", np.float32, ("rows", 4))
     weight = Weight("w", np.ones((4, 8), np.float32))
-    graph.output("y", Int8().product(graph, x, weight), np.float32, ("rows", 8))
+    graph.output("y", Int8Weights().product(graph, x, weight), np.float32, ("rows", 8))
     rows = np.array([[0, 0, 0, 0], [1, 2, 3, 4]], np.float32)
     (y,) = session_of(graph.model()).run(None, {"x": rows})
     assert (y[0] == 0).all()
@@ -140,7 +140,7 @@ def test_int8_keeps_what_hurts(tiny_checkpoint):
 
 def test_no_convolution_computes_in_fp16(tiny_checkpoint):
     """CuDNN has no FP16 plan for filters this narrow: it printed red errors for every new shape."""
-    model = build_token_encoder(tiny_checkpoint, precision=Fp16())
+    model = build_token_encoder(tiny_checkpoint, weight_format=Fp16Weights())
     typed = onnx.shape_inference.infer_shapes(model).graph
     types = {value.name: value.type.tensor_type.elem_type for value in typed.value_info}
     types |= {tensor.name: tensor.data_type for tensor in typed.initializer}

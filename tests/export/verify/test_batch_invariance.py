@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from elmo_export.graphs.build import build_bilm, build_joined, build_token_encoder
-from elmo_export.graphs.weight_formats import FP32, Int8
+from elmo_export.graphs.weight_formats import FP32, Int8Weights
 from elmo_export.verify.cases import batch_changes, parity_cases
 from elmo_runtime.characters import char_ids, trim
 from random_models import random_checkpoint, tiny_config
@@ -23,14 +23,14 @@ def checkpoint(request):
     return random_checkpoint(tiny_config(**MODELS[request.param]))
 
 
-GRAPHS = {"padded": ("padded", FP32), "packed": ("packed", FP32), "int8": ("packed", Int8())}
+GRAPHS = {"padded": ("padded", FP32), "packed": ("packed", FP32), "int8": ("packed", Int8Weights())}
 
 
 @pytest.fixture(params=GRAPHS)
 def run(request, checkpoint, session_of):
     """The joined graph as a function of a case and a number of threads."""
     form, precision = GRAPHS[request.param]
-    model = build_joined(checkpoint, form=form, precision=precision)
+    model = build_joined(checkpoint, form=form, weight_format=precision)
 
     def run(case, threads=1):
         session = session_of(model, threads)

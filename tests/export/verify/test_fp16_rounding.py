@@ -5,7 +5,7 @@ import onnx
 
 from elmo_export.graphs.build import build_joined
 from elmo_export.graphs.builder import GraphBuilder
-from elmo_export.graphs.weight_formats import Fp16, Weight
+from elmo_export.graphs.weight_formats import Fp16Weights, Weight
 from elmo_export.verify.cases import text_case
 from elmo_export.verify.fp16_rounding import with_roundings
 
@@ -21,7 +21,7 @@ def halved(array):
 def product_graph(weight):
     graph = GraphBuilder("product")
     x = graph.input("x", np.float32, ("rows", len(weight)))
-    y = Fp16().product(graph, x, Weight("w", weight))
+    y = Fp16Weights().product(graph, x, Weight("w", weight))
     graph.output("y", y, np.float32, ("rows", weight.shape[1]))
     return graph.model()
 
@@ -35,7 +35,7 @@ def test_inputs_weights_and_products_are_rounded(session_of):
 
 def test_every_product_of_a_model_is_reached(tiny_checkpoint, session_of):
     """Each step's recurrent product in the Scan, too: twice as far from FP32 as without."""
-    model = with_roundings(build_joined(tiny_checkpoint, precision=Fp16()))
+    model = with_roundings(build_joined(tiny_checkpoint, weight_format=Fp16Weights()))
     onnx.checker.check_model(model, full_check=True)
     typed = onnx.shape_inference.infer_shapes(model).graph
     assert not [node.name for graph in graphs_of(typed) for node in half_products(graph)]

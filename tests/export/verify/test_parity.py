@@ -8,7 +8,7 @@ import pytest
 from elmo_deploy.model.reference import reference
 from elmo_export.checkpoint import Checkpoint
 from elmo_export.graphs.build import build_joined
-from elmo_export.graphs.weight_formats import Fp16
+from elmo_export.graphs.weight_formats import Fp16Weights
 from elmo_export.verify.cases import parity_cases
 from elmo_export.verify.fp16_rounding import with_roundings
 from elmo_export.verify.parity import COMPANY, TOLERANCES, References, as_text, compare, deviation
@@ -148,7 +148,7 @@ def test_wild_weights_do_not_hide_a_missing_clip(session_of):
 
 def test_no_chaos_excuses_fp16(chaotic, session_of):
     """None of the models that it was measured on needs an excuse, so a lost bit is a fault."""
-    graph = with_roundings(build_joined(chaotic, precision=Fp16()))
+    graph = with_roundings(build_joined(chaotic, weight_format=Fp16Weights()))
     rows = {row.output: row for row in chaotic_rows(chaotic, graph, session_of, "fp16")}
     assert rows["word_emb"].passed and not rows["lstm_outputs2"].passed
     assert not any(row.chaotic_cases for row in rows.values())
