@@ -11,7 +11,7 @@ from typing import Any
 
 from elmo_runtime import Embedder
 from elmo_runtime.bulk.arrow import sentence_vectors, token_vectors
-from elmo_runtime.outputs import Output, token_shape
+from elmo_runtime.outputs import column_width, is_pooled
 from elmo_runtime.text.tokens import split_line
 
 
@@ -40,7 +40,7 @@ class EmbedText:
         sentences = [split_line(cell) if isinstance(cell, str) else cell for cell in column]
         out = self._embedder.embed(sentences, outputs=self._outputs)
         for name, vectors in out.items():
-            width = token_shape(name, out.config, 0)[-1]
-            as_column = sentence_vectors if name == Output.DEFAULT else token_vectors
+            width = column_width(name, out.config)
+            as_column = sentence_vectors if is_pooled(name) else token_vectors
             table = table.append_column(name, as_column(vectors, width=width, dtype=out.dtype))
         return table

@@ -12,7 +12,7 @@ from elmo_runtime import Embedder
 
 TEXT = b"the cat is on the mat\n\ndogs are in the fog\r\nthe cat is on the mat\n"
 SENTENCES = TEXT.decode().splitlines()
-OUTPUTS = ["word_emb", "lstm_outputs1", "lstm_outputs2", "elmo", "layers", "default"]
+OUTPUTS = ["word_emb", "lstm_outputs1", "lstm_outputs2", "elmo", "layers", "default", "layer_means"]
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def read(path, output):
     load = np.load if path.suffix == ".npz" else safetensors.numpy.load_file
     arrays = load(path)
     vectors, offsets = arrays["vectors"], arrays["offsets"]
-    if output == "default":
+    if output in ("default", "layer_means"):
         return list(vectors)
     cut = [vectors[begin:end] for begin, end in pairwise(offsets)]
     return [rows.swapaxes(0, 1) for rows in cut] if output == "layers" else cut

@@ -21,7 +21,7 @@ from elmo_runtime.errors import (
 )
 from elmo_runtime.inference.golden_check import OUTPUTS
 from elmo_runtime.mixes import LARGEST_GAMMA
-from elmo_runtime.outputs import output_names
+from elmo_runtime.outputs import STACKED, output_names
 from elmo_runtime.state import State, read_warm
 from promise_kit.spoil import replace_file
 from tolerances import BUNDLE_FLOAT32
@@ -61,7 +61,7 @@ def assert_near(actual, wanted):
 
 
 def test_every_output_is_that_of_the_reference(embedder, expected):
-    names = [name for name in output_names(embedder.config) if name != "layers"]
+    names = [name for name in output_names(embedder.config) if name not in STACKED]
     out, wanted = embedder.embed(TEXTS, outputs=names), expected(TOKENS)
     for name in names:
         assert_near(
@@ -130,11 +130,12 @@ def test_batches_keep_to_the_token_budget(spy_on):
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("sentences", [[], [""], [[]], ["", [], "  "]])
-@pytest.mark.parametrize("output", ["word_emb", "elmo", "default", "layers"])
+@pytest.mark.parametrize("output", ["word_emb", "elmo", "default", "layers", "layer_means"])
 def test_without_tokens_the_backend_is_not_asked(spy_on, sentences, output, dtype):
     spy, elmo = spy_on()
     out = elmo.embed(sentences, outputs=[output], dtype=dtype)
-    tail = {"word_emb": (0, 8), "elmo": (0, 16), "default": (16,), "layers": (3, 0, 16)}[output]
+    tails = {"word_emb": (0, 8), "elmo": (0, 16), "default": (16,), "layers": (3, 0, 16)}
+    tail = {**tails, "layer_means": (3, 16)}[output]
     assert out.padded(output).shape == (len(sentences), *tail)
     assert {vectors.shape for vectors in out[output]} <= {tail}
     assert out.padded(output).dtype == dtype

@@ -1,11 +1,11 @@
-"""The vectors of a call, by name: ragged, padded, one sentence at a time."""
+"""The vectors of a call, by name: collector, padded, one sentence at a time."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from elmo_runtime.inference.collector import Ragged
+from elmo_runtime.inference.collector import Collector
 from elmo_runtime.inference.request import Request
 from elmo_runtime.mixes import Mixes
 from elmo_runtime.outputs import Embeddings, output_names
@@ -29,9 +29,28 @@ def test_the_shapes_are_those_of_tf_hub_and_allennlp(out):
         "elmo": [(3, 16), (0, 16), (1, 16)],
         "default": [(16,)] * 3,
         "layers": [(3, 3, 16), (3, 0, 16), (3, 1, 16)],
+        "layer_means": [(3, 16)] * 3,
     }
     assert out.lengths.tolist() == [3, 0, 1]
     assert isinstance(out["default"], np.ndarray)
+
+
+def test_layer_means_are_the_means_over_the_tokens(out):
+    for layers, means in zip(out.layers, out.layer_means, strict=True):
+        expected = layers.mean(axis=1) if layers.size else np.zeros((3, 16))
+        np.testing.assert_allclose(means, expected, rtol=0, atol=1e-6)
+
+
+def test_layer_means_do_not_depend_on_the_batch(embedder, out):
+    for sentence, means in zip(SENTENCES, out.layer_means, strict=True):
+        alone = embedder.embed([sentence], outputs=["layer_means"])
+        assert np.array_equal(alone.layer_means[0], means)
+
+
+def test_properties_are_the_outputs(out):
+    assert out.elmo is out["elmo"] and out.default is out["default"]
+    assert out.word_emb is out["word_emb"] and out.layers is out["layers"]
+    assert out.layer_means is out["layer_means"]
 
 
 def test_padding_puts_zeros_past_each_length(out):
@@ -68,8 +87,8 @@ def test_a_sentence_alone_keeps_no_other_in_memory(out):
 
 
 def test_an_output_that_was_not_asked_for_is_missing(embedder):
-    with pytest.raises(KeyError):
-        embedder.embed(["a"])["default"]
+    with pytest.raises(KeyError, match="'default' was not requested; the call gave elmo"):
+        _ = embedder.embed(["a"]).default
 
 
 def test_float16_is_the_float32_rounded(embedder, out):
@@ -83,6 +102,6 @@ def test_float16_is_the_float32_rounded(embedder, out):
 
 def test_float16_holds_no_infinity():
     request = Request.of(CONFIG, outputs=["elmo"], mixes=Mixes.of(CONFIG), dtype="float16")
-    ragged = Ragged(request, CONFIG, np.array([1], np.int32))
-    ragged.add(np.array([0]), {"elmo": np.full((1, 1, 1, 16), -1e9, np.float32)})
-    assert (ragged.finish(None)["elmo"][0] == -65504).all()
+    collector = Collector(request, CONFIG, np.array([1], np.int32))
+    collector.add(np.array([0]), {"elmo": np.full((1, 1, 1, 16), -1e9, np.float32)})
+    assert (collector.finish(None)["elmo"][0] == -65504).all()

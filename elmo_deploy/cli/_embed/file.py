@@ -15,7 +15,7 @@ from elmo_runtime.bulk.job import ON_ERROR
 from elmo_runtime.bulk.writers import check_target, open_writer
 from elmo_runtime.embedder import Embedder
 from elmo_runtime.errors import InputError
-from elmo_runtime.outputs import Embeddings, Output, checked_outputs, token_shape
+from elmo_runtime.outputs import Embeddings, checked_outputs, is_pooled, token_shape
 
 FOLDER_SUFFIXES = ("", ".parquet")
 
@@ -107,4 +107,4 @@ def _vectors(
 def _row_shape(elmo: Embedder, output: str) -> tuple[int, ...]:
     """What one token gets, or one sentence where the output has no tokens."""
     shape = token_shape(output, elmo.config, 0)
-    return shape if output == Output.DEFAULT else (*shape[:-2], shape[-1])
+    return shape if is_pooled(output) else (*shape[:-2], shape[-1])

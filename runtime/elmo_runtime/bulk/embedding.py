@@ -11,7 +11,7 @@ from elmo_runtime.bulk.job import BulkJob, Columns, Vectors
 from elmo_runtime.bulk.progress import Shard
 from elmo_runtime.errors import InputError
 from elmo_runtime.mixes import Mixes
-from elmo_runtime.outputs import Output, checked_outputs, token_shape
+from elmo_runtime.outputs import Output, checked_outputs, column_width, is_pooled
 
 if TYPE_CHECKING:
     from elmo_runtime.embedder import Embedder
@@ -54,8 +54,8 @@ def embedding_job(
         target,
         vectors_of=vectors_of,
         columns=Columns(
-            widths={name: token_shape(name, embedder.config, 0)[-1] for name in names},
-            pooled=tuple(name for name in names if name == Output.DEFAULT),
+            widths={name: column_width(name, embedder.config) for name in names},
+            pooled=tuple(filter(is_pooled, names)),
             dtype=dtype,
         ),
         settings={

@@ -16,15 +16,15 @@ from elmo_runtime.characters import MARKS, char_ids, count_cut
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import DeviceMemoryError
 from elmo_runtime.inference.batching import IndexedWords, batches
-from elmo_runtime.inference.collector import Ragged
+from elmo_runtime.inference.collector import Collector
 from elmo_runtime.inference.long_sentences import FINAL_STATES, SMALLEST, compute_in_windows
 from elmo_runtime.inference.request import Request
 from elmo_runtime.inference.word_cache import IdentifiedWords, Word, WordVectors
 from elmo_runtime.mixes import Mixes
-from elmo_runtime.outputs import Embeddings, FloatArray, Output
+from elmo_runtime.outputs import STACKED, Embeddings, FloatArray, Output
 from elmo_runtime.state import State
 
-NEED_WORDS = frozenset({Output.WORD_EMB, Output.LAYERS})  # what no graph has to compute
+NEED_WORDS = STACKED | {Output.WORD_EMB}  # outputs that contain the token vectors
 PACKED = frozenset({"native"})  # backends to which padding costs nothing
 Sentences = Sequence[Sequence[Word]]
 Rows = NDArray[np.intp]
@@ -77,28 +77,28 @@ class Pipeline:
 
     def compute(self, sentences: Sentences, request: Request, *, start: State) -> Embeddings:
         """Every sentence from the same state, a single row; where it ends is not kept."""
-        ragged, lengths = self._ragged(sentences, request)
+        collector, lengths = self._collector(sentences, request)
         names = request.graph_outputs(self._config)
         # A sentence of no tokens has no vectors, so the backend need not see it.
         for group in self._batches(np.flatnonzero(lengths), lengths):
             starts = start.repeated(len(group))
             for rows, computed in self._run(sentences, group, request, names, starts):
-                ragged.add(rows, computed)
+                collector.add(rows, computed)
         self._count_cut(sentences)
-        return ragged.finish(None)
+        return collector.finish(None)
 
     def continue_from(self, sentences: Sentences, request: Request, *, start: State) -> Embeddings:
         """Sentence b from row b of a state with as many rows; `.state` is where each one ended."""
-        ragged, lengths = self._ragged(sentences, request)
+        collector, lengths = self._collector(sentences, request)
         names = (*request.graph_outputs(self._config), *FINAL_STATES)
         final = State(start.h.copy(), start.c.copy())
         # Also one of no tokens: its two sentence marks move the state.
         for group in self._batches(np.arange(len(lengths)), lengths):
             for rows, computed in self._run(sentences, group, request, names, start.take(group)):
-                ragged.add(rows, computed)
+                collector.add(rows, computed)
                 final.h[:, :, rows], final.c[:, :, rows] = (computed[name] for name in FINAL_STATES)
         self._count_cut(sentences)
-        return ragged.finish(final)
+        return collector.finish(final)
 
     def stats(self) -> Stats:
         """A snapshot."""
@@ -111,9 +111,11 @@ class Pipeline:
                 cached_words=words.words,
             )
 
-    def _ragged(self, sentences: Sentences, request: Request) -> tuple[Ragged, NDArray[np.int32]]:
+    def _collector(
+        self, sentences: Sentences, request: Request
+    ) -> tuple[Collector, NDArray[np.int32]]:
         lengths = np.array([len(sentence) for sentence in sentences], np.int32)
-        return Ragged(request, self._config, lengths), lengths
+        return Collector(request, self._config, lengths), lengths
 
     def _batches(self, rows: Rows, lengths: NDArray[np.int32]) -> Iterator[Rows]:
         longest = self.backend.longest

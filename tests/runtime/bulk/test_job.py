@@ -238,6 +238,6 @@ def test_parts_of_another_program_are_not_overwritten(tmp_path, corpus_file):
     out = tmp_path / "out"
     out.mkdir()
     (out / "part-00000.parquet").write_text("the only copy")
-    with pytest.raises(InputError, match=r"part-00000\.parquet but no _job\.json"):
+    with pytest.raises(InputError, match=r"part-00000\.parquet, but .*_job\.json does not exist"):
         run(out, corpus_file, resume=True)
     assert (out / "part-00000.parquet").read_text() == "the only copy"

@@ -5,7 +5,7 @@ import pytest
 
 from elmo_runtime import Embedder, State
 
-OUTPUTS = ("word_emb", "lstm_outputs1", "lstm_outputs2", "elmo", "default", "layers")
+OUTPUTS = ("word_emb", "lstm_outputs1", "lstm_outputs2", "elmo", "default", "layers", "layer_means")
 
 
 @pytest.fixture

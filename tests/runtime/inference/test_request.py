@@ -26,7 +26,7 @@ def test_a_call_without_weights_gives_every_layer_the_same_share():
 def test_named_mixes_name_the_outputs():
     wanted = request_of(
         ["default", "elmo", "word_emb"], mixes={"ner": ([0] * 4, 1.0), "pos": ([1] * 4, 2.0)}
-    ).wanted()
+    ).specs()
     assert [each.key for each in wanted] == [
         "default:ner",
         "default:pos",
