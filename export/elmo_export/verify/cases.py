@@ -49,6 +49,11 @@ def too_large(config: ElmoConfig, batch: int, length: int) -> bool:
     return 2 * a_step * batch * (length + 2) > MOST_WORK
 
 
+def omitted_shapes(config: ElmoConfig) -> list[str]:
+    """The names of the cases that `parity_cases` leaves out for their size."""
+    return [f"{batch}x{length}" for batch, length in SHAPES if too_large(config, batch, length)]
+
+
 def parity_cases(config: ElmoConfig, stored: Sequence[NamedMix] = ()) -> Iterator[Case]:
     """Every shape of SHAPES that is not `too_large`, one sentence of no tokens, and English.
 
