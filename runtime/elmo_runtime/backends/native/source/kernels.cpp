@@ -34,7 +34,8 @@ void run_together(Team& team, float* scratch, int64_t scratch_floats, Body body)
   const auto work = [](void* pointer, int thread) {
     Context& c = *static_cast<Context*>(pointer);
     Team* shared = c.team.size() > 1 ? &c.team : nullptr;
-    c.body(Crew{shared, c.scratch + thread * c.scratch_floats});
+    int32_t phase = shared ? shared->first_phase() : 0;
+    c.body(Crew{shared, thread, c.scratch + thread * c.scratch_floats, &phase});
   };
   if (team.size() > 1) return team.run(work, &context);
   work(&context, 0);
@@ -164,9 +165,10 @@ void* pack(const Config& config, const Tensors& tensors, int32_t form, Team& tea
     Found found;
     if (find_tensors(found, *w, config, F, tensors, message)) {
       place_features(*w, config, found.tensors.data());
-      int64_t depth = maximum(w->features, maximum(round_up(w->P, kLanes), round_up(w->C, kLanes)));
-      Buffer<float> scratch;
-      scratch.reserve(team.size() * depth * kPanel);
+      const int64_t depth = round_up(maximum(w->features, maximum(w->P, w->C)), kLanes);
+      const int64_t floats = maximum(depth * kPanel, config.char_embedding_dim * w->features);
+      Buffer<float> scratch;  // a panel in FP32, or the filters of one place
+      scratch.reserve(team.size() * floats);
       run_together(team, scratch.data(), depth * kPanel,
                    [&](const Crew& crew) { pack_all(*w, config, F, found.tensors.data(), crew); });
       return w;
@@ -186,11 +188,15 @@ void encode_words(const void* weights, void* memory, const int32_t* char_ids, in
                   int64_t characters, float* vectors, Team& team) {
   const Weights& w = *static_cast<const Weights*>(weights);
   Memory& m = *static_cast<Memory*>(memory);
-  m.encoder.reserve(w, words);
   m.scratch.reserve(team.size() * kScratchFloats);
-  run_together(team, m.scratch.data(), kScratchFloats, [&](const Crew& crew) {
-    encode(w, m.encoder, char_ids, words, characters, vectors, crew);
-  });
+  for (int64_t first = 0; first < words; first += kWordsAtOnce) {
+    const int32_t* ids = char_ids + first * characters;
+    const int64_t count = minimum(kWordsAtOnce, words - first);
+    prepare_words(w, m.encoder, ids, count, characters);
+    run_together(team, m.scratch.data(), kScratchFloats, [&](const Crew& crew) {
+      encode(w, m.encoder, ids, count, characters, vectors + first * w.P, crew);
+    });
+  }
 }
 
 void run_bilm(const void* weights, void* memory, const Batch& batch, Team& team) {

@@ -192,9 +192,8 @@ inline void pack_bank(Bank& bank, const Weights& w, int64_t dim, int64_t filters
   crew.each(bank.width, [&](int64_t place) {
     float* table = bank.table.data() + place * rows * bank.count;
     std::memset(table, 0, rows * bank.count * sizeof(float));
-    Buffer<float> columns;  // weights of this place, (d, count)
-    columns.reserve(dim * bank.count);
-    std::memset(columns.data(), 0, dim * bank.count * sizeof(float));
+    float* columns = crew.scratch;  // weights of this place, (d, count)
+    std::memset(columns, 0, dim * bank.count * sizeof(float));
     for (int64_t filter = 0; filter < filters; ++filter)
       for (int64_t d = 0; d < dim; ++d)
         columns[d * bank.count + filter] = element(weight, (filter * dim + d) * bank.width + place);
@@ -203,7 +202,7 @@ inline void pack_bank(Bank& bank, const Weights& w, int64_t dim, int64_t filters
         Floats sum = all(0.0f);
         for (int64_t d = 0; d < dim; ++d)
           sum = fma(all(element(embedding, (character - 1) * dim + d)),
-                    load(columns.data() + d * bank.count + filter), sum);
+                    load(columns + d * bank.count + filter), sum);
         store(table + character * bank.count + filter, sum);
       }
   });
