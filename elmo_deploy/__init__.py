@@ -1,25 +1,31 @@
-"""The reference model, its training and the command line; re-exports the runtime and the export.
+"""ELMo from training to production: every public name of the three packages.
 
->>> from elmo_deploy import Checkpoint, Elmo, Embedder, export_bundle, train
+>>> from elmo_deploy import Checkpoint, Elmo, Embedder, build_engine, export, train, verify
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import elmo_export
 import elmo_runtime
+from elmo_export.importers import register_importer
 
 if TYPE_CHECKING:
+    from elmo_deploy.api import export, verify
     from elmo_deploy.model.elmo import Elmo
     from elmo_deploy.training import evaluate, train
     from elmo_export import *  # noqa: F403
     from elmo_runtime import *  # noqa: F403
 
-__all__ = ["Elmo", "evaluate", "train"]
+    __version__: str
+
+__all__ = ["Elmo", "evaluate", "export", "train", "verify"]
 __all__ += elmo_export.__all__
 __all__ += elmo_runtime.__all__
+
+register_importer("hdf5", "elmo_deploy.importers.bilm_hdf5:import_hdf5")
 
 # Loaded at their first use: the command line shows its help without torch, onnx or numpy.
 _MODULE_OF = {
@@ -28,15 +34,21 @@ _MODULE_OF = {
     **dict.fromkeys(elmo_export.__all__, "elmo_export"),
     "Elmo": "elmo_deploy.model",
     "evaluate": "elmo_deploy.training",
+    "export": "elmo_deploy.api",
     "train": "elmo_deploy.training",
+    "verify": "elmo_deploy.api",
 }
 
+# A type checker reads the imports above: with __getattr__, it would accept every name as Any.
+if not TYPE_CHECKING:
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULE_OF[name]), name)
+    def __getattr__(name):
+        if name == "__version__":
+            return importlib.import_module("importlib.metadata").version("elmo-deploy")
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULE_OF})
+    return sorted({*globals(), *_MODULE_OF, "__version__"})

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from elmo_export.importers import find_importer
 from elmo_export.own_files import (
     CHECKPOINT_FORMAT,
     CONFIG,
@@ -119,11 +120,38 @@ class Checkpoint:
         return shapes
 
     @classmethod
-    def read(cls, folder: Path) -> Checkpoint:
-        """Read a checkpoint directory; half-precision weights are widened.
+    def from_hdf5(cls, options: str | Path, weights: str | Path) -> Checkpoint:
+        """Import a published ELMo, as AllenNLP and bilm-tf store it.
 
-        The softmax is in `softmax.safetensors`, or, in checkpoints of earlier versions, in
-        `model.safetensors`. Raises CheckpointError or ConfigError, each one line.
+        Args:
+            options: The `options.json` of the model.
+            weights: Its `weights.hdf5`. A softmax in the file is kept.
+
+        Returns:
+            The checkpoint; `write` stores it.
+
+        Raises:
+            ConfigError: The options cannot be read or do not describe an ELMo.
+            WeightsError: A dataset is missing, misshapen, unexpected or not finite.
+        """
+        checkpoint: Checkpoint = find_importer("hdf5")(Path(options), Path(weights))
+        return checkpoint
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Checkpoint:
+        """Read a checkpoint directory; half-precision weights become float32.
+
+        The softmax is in `softmax.safetensors`, or in `model.safetensors` of earlier versions.
+
+        Args:
+            folder: The directory with config.json and model.safetensors.
+
+        Returns:
+            The checkpoint.
+
+        Raises:
+            CheckpointError: A file is missing, corrupt or does not fit the others.
+            ConfigError: config.json is malformed.
         """
         folder = Path(folder)
         _refuse_other_directories(folder)
@@ -138,13 +166,19 @@ class Checkpoint:
             mix_labels=_mix_labels(folder / CONFIG, options),
         )
 
-    def write(self, folder: Path, *, half: bool = False) -> None:
+    def write(self, folder: str | Path, *, half: bool = False) -> None:
         """Write the directory atomically; the same model gives the same bytes.
 
-        An older checkpoint there is replaced, and files that are not of it stay. half: store the
-        weights in float16, in half the space. Raises CheckpointError for a weight beyond its
-        range, InputError where files that we did not write would be lost, ArtifactError when the
-        disk is full.
+        An older checkpoint there is replaced; other files in the directory stay.
+
+        Args:
+            folder: The directory to write.
+            half: Store the weights in float16, in half the space.
+
+        Raises:
+            CheckpointError: A weight exceeds the range of float16.
+            InputError: Files of others would be lost.
+            ArtifactError: The disk is full.
         """
         stored = _halved(self.tensors) if half else self.tensors
         with atomic_directory(Path(folder), kind=CHECKPOINT_FORMAT) as scratch:

@@ -38,7 +38,7 @@ class EngineReport:
 
 
 def build_engine(
-    bundle: Path,
+    bundle: str | Path,
     *,
     flavour: str = "auto",
     precision: str = "auto",
