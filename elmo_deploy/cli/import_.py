@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 FORMS = """one of
 elmo-deploy import --options options.json --weights weights.hdf5 -o CHECKPOINT,
-elmo-deploy import --archive model.tar.gz -o CHECKPOINT,
+elmo-deploy import --archive model.tar.gz [--options options.json] -o CHECKPOINT,
 elmo-deploy import --to-hdf5 CHECKPOINT -o FOLDER"""
 
 
-MIX_OF_AN_ARCHIVE = (
-    "note: the layer mix that this model trained is in its weights.th, which is not read; pass"
-    " its scalar_parameters and gamma to embed by --mix-weights and --gamma"
+LAYER_NORM = (
+    "note: the layer norm takes its statistics per sentence; AllenNLP takes them over the batch,"
+    " boundary tokens included, so vectors differ"
 )
 
 
@@ -29,7 +29,7 @@ def import_(
     options: Annotated[Path | None, typer.Option(help="The options.json of the weights.")] = None,
     weights: Annotated[Path | None, typer.Option(help="The weights.hdf5.")] = None,
     archive: Annotated[
-        Path | None, typer.Option(help="AllenNLP's model.tar.gz, which contains both.")
+        Path | None, typer.Option(help="AllenNLP's model.tar.gz of a trained model.")
     ] = None,
     to_hdf5: Annotated[
         Path | None,
@@ -48,11 +48,11 @@ def import_(
 
             _check(output)
             _write(import_hdf5(options, weights), output)
-        case None, None, Path(), None:
+        case _, None, Path(), None:
             from elmo_deploy.importers.allennlp_archive import import_archive
 
             _check(output)
-            _write(import_archive(archive), output, note=MIX_OF_AN_ARCHIVE)
+            _write(import_archive(archive, options=options), output)
         case None, None, None, Path():
             _write_hdf5(to_hdf5, output)
         case _:
@@ -67,15 +67,18 @@ def _check(output: Path) -> None:
     check_directory(output, kind=CHECKPOINT_FORMAT)
 
 
-def _write(checkpoint: Checkpoint, output: Path, *, note: str = "") -> None:
+def _write(checkpoint: Checkpoint, output: Path) -> None:
     from elmo_deploy.cli._terminal import console as terminal
     from elmo_deploy.cli.inspect import count_parameters
 
     checkpoint.write(output)
     console = terminal.stderr()
     console.print(f"{count_parameters(checkpoint.config):,} parameters -> {output}")
-    if note:
-        console.print(note)
+    for mix in checkpoint.mixes:
+        weights = ", ".join(f"{weight:.6g}" for weight in mix.weights)
+        console.print(f"layer mix {mix.name}: weights {weights}; gamma {mix.gamma:.6g}")
+    if any(mix.layer_norm for mix in checkpoint.mixes):
+        console.print(LAYER_NORM)
     console.print(f"next: elmo-deploy export {output} -o BUNDLE")
 
 

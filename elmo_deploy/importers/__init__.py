@@ -1,1 +1,1 @@
-"""Foreign weights -> checkpoint, one file a format."""
+"""Weights in other formats -> checkpoint, one file per format."""

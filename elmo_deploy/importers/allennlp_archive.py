@@ -1,104 +1,140 @@
-"""AllenNLP's `model.tar.gz` -> checkpoint: finds the ELMo's two files inside and imports them.
+"""AllenNLP's `model.tar.gz`, or its directory -> checkpoint with the trained layer mixes.
 
-Nothing is unpacked by the names in the archive, and no pickle in it is opened.
+`weights.th` contains the ELMo as it was trained. Archives of 2017 to 2019 also contain the files
+that training started from, below `fta/`.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-import tarfile
-import tempfile
-import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from elmo_deploy.importers.bilm_hdf5 import MAX_OPTIONS_BYTES, import_hdf5
-from elmo_export.checkpoint import Checkpoint
-from elmo_runtime.errors import ArtifactError, WeightsError
-from elmo_runtime.files.storage import storage_error
+from elmo_deploy.importers.archive_files import ModelFiles, opened
+from elmo_deploy.importers.bilm_hdf5 import import_hdf5
+from elmo_deploy.importers.options import MAX_OPTIONS_BYTES, read_options
+from elmo_export.checkpoint import Checkpoint, MixLabel
+from elmo_runtime.config import ElmoConfig
+from elmo_runtime.errors import WeightsError
+from elmo_runtime.files.atomic import sha256_of
+
+if TYPE_CHECKING:
+    from elmo_deploy.importers.allennlp_weights import TrainedElmo
 
 CONFIG = "config.json"
+WEIGHTS = "weights.th"
 ADDED_FILES = "fta/"  # "files to archive": fta/<place in config.json>.options_file, .weight_file
 OPTIONS_FILE, WEIGHT_FILE = "options_file", "weight_file"
-MAX_MEMBERS = 10_000
-MAX_BYTES = 16 << 30
+NOT_INSIDE = "the cell clip, the projection clip, the skip connections and the activation"
 
 
-def import_archive(archive: Path) -> Checkpoint:
-    """The ELMo whose options and weights a trained AllenNLP model carries with it.
+@dataclass(frozen=True)
+class Description:
+    """What config.json says about the one ELMo of the model."""
 
-    The biLM is the one that training started from: a fine-tuned one, and every layer mix, is
-    in `weights.th` alone. Raises WeightsError where the archive holds no ELMo, more than one,
-    or a fine-tuned one, and names the files to import by hand.
+    place: str = ""  # the keys that lead to it, each followed by a dot
+    embedder: Mapping[str, Any] | None = None
+
+    @property
+    def member(self) -> str:
+        """The prefix of the two members that archives of 2017 to 2019 have."""
+        return f"{ADDED_FILES}{self.place}"
+
+    @property
+    def hint(self) -> str:
+        """Which files the config names."""
+        keys = (OPTIONS_FILE, WEIGHT_FILE)
+        names = [str(self.embedder[key]) for key in keys] if self.embedder else []
+        return f"config.json names: {', '.join(names) or 'none'}"
+
+
+def import_archive(archive: Path, *, options: Path | None = None) -> Checkpoint:
+    """The ELMo of a trained AllenNLP model, fine-tuned or not, and its layer mixes by name.
+
+    options: the options.json of the ELMo, which archives since 2020 do not contain; it wins over
+    the one inside. Raises WeightsError where the model has no ELMo or more than one, or where
+    the options are missing, and ConfigError for the options.
     """
-    if not archive.is_file():
-        raise WeightsError(f"{archive} is not a file", hint="name AllenNLP's model.tar.gz")
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            with tarfile.open(archive, "r:gz") as tar:
-                return _import(tar, Path(scratch))
-        except ArtifactError as error:
-            what = error.what.replace(f"{scratch}/", "")  # the scratch files are gone by then
-            raise type(error)(f"{archive}: {what}", hint=error.hint) from error
-        except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-            raise WeightsError(f"{archive} cannot be read as a .tar.gz: {error}") from error
+    with opened(archive) as files:
+        checkpoint = import_files(files, options)
+    if archive.is_dir():
+        return checkpoint
+    provenance = {**checkpoint.provenance, "imported archive sha256": sha256_of(archive)}
+    return replace(checkpoint, provenance=provenance)
 
 
-def _import(tar: tarfile.TarFile, scratch: Path) -> Checkpoint:
-    members = _members(tar)
-    place = _place_of_elmo(_config(tar, members), members)
-    return import_hdf5(
-        _copy(tar, members[f"{place}{OPTIONS_FILE}"], scratch / "options.json"),
-        _copy(tar, members[f"{place}{WEIGHT_FILE}"], scratch / "weights.hdf5"),
+def import_files(files: ModelFiles, options: Path | None) -> Checkpoint:
+    """The ELMo of the opened archive or directory; see import_archive."""
+    description = _described(files)
+    inside = files.path(f"{description.member}{OPTIONS_FILE}") if description.embedder else None
+    options = options or inside
+    weights = files.path(WEIGHTS)
+    if weights is None:
+        return _import_added_files(files, description, options)
+    if options is None:
+        raise WeightsError(
+            f"{WEIGHTS} does not contain {NOT_INSIDE}, and {OPTIONS_FILE} is not inside",
+            hint=f"pass the options.json of the ELMo by --options; {description.hint}",
+        )
+    from elmo_deploy.importers.allennlp_weights import read_trained_elmo  # It imports torch.
+
+    config = ElmoConfig.from_options(read_options(options))
+    trained = read_trained_elmo(weights)
+    return Checkpoint(
+        config=config,
+        tensors=trained.to_tensors(config),
+        provenance={
+            "imported weights sha256": sha256_of(weights),
+            "imported options sha256": sha256_of(options),
+        },
+        mix_labels=_labels(trained, description),
     )
 
 
-def _members(tar: tarfile.TarFile) -> dict[str, tarfile.TarInfo]:
-    members, total = {}, 0
-    for count, member in enumerate(tar, start=1):
-        total += member.size  # checked before the next header is sought, which unpacks this member
-        if count > MAX_MEMBERS or total > MAX_BYTES:
-            raise WeightsError(f"over {MAX_MEMBERS} members or {MAX_BYTES} bytes are inside")
-        # A link could name a file outside, a sparse member claims bytes that it does not hold.
-        if member.isreg() and not member.issparse():
-            members[member.name.removeprefix("./")] = member
-    return members
+def _import_added_files(
+    files: ModelFiles, description: Description, options: Path | None
+) -> Checkpoint:
+    """The ELMo that training started from, where nothing else is inside."""
+    name = f"{description.member}{WEIGHT_FILE}"
+    weights = files.path(name) if description.embedder else None
+    if weights is None or options is None:
+        raise WeightsError(
+            f"{WEIGHTS} is not inside, nor are {name} and {OPTIONS_FILE}",
+            hint=f"import by --options and --weights; {description.hint}",
+        )
+    return import_hdf5(options, weights)
 
 
-def _config(tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo]) -> Any:
-    member = members.get(CONFIG)
-    if member is None or member.size > MAX_OPTIONS_BYTES:
+def _labels(trained: TrainedElmo, description: Description) -> tuple[MixLabel, ...]:
+    """The name of the embedder for its layer mix, with a number if there are several."""
+    place = trained.place.removesuffix("_elmo.").rstrip(".").rpartition(".")[2]
+    name = place.removeprefix("token_embedder_").strip("_") or "elmo"
+    norm = bool((description.embedder or {}).get("do_layer_norm", False))
+    names = [name] if trained.n_mixes == 1 else [f"{name}_{i}" for i in range(trained.n_mixes)]
+    return tuple(MixLabel(name=name, do_layer_norm=norm) for name in names)
+
+
+def _described(files: ModelFiles) -> Description:
+    """The ELMo of the config; an empty description if the config describes none."""
+    path = files.path(CONFIG)
+    if path is None or path.stat().st_size > MAX_OPTIONS_BYTES:
         raise WeightsError(f"no {CONFIG} of at most {MAX_OPTIONS_BYTES} bytes is inside")
     try:
-        return json.loads(cast(IO[bytes], tar.extractfile(member)).read())
+        found = list(_elmo_embedders(json.loads(path.read_bytes())))
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{CONFIG} is not JSON: {error}") from error
-
-
-def _place_of_elmo(config: Any, members: Mapping[str, tarfile.TarInfo]) -> str:
-    """The prefix of the two members of the one ELMo that the config describes."""
-    embedders = dict(_elmo_embedders(config))
-    if len(embedders) != 1:
+    if len(found) > 1:
         raise WeightsError(
-            f"{CONFIG} describes {len(embedders)} ELMos, must be one", hint=_by_hand(embedders)
+            f"{CONFIG} describes {len(found)} ELMos, must be one",
+            hint="import one by --options and --weights",
         )
-    [(place, embedder)] = embedders.items()
-    prefix = f"{ADDED_FILES}{place}"
-    for name in (f"{prefix}{OPTIONS_FILE}", f"{prefix}{WEIGHT_FILE}"):
-        if name not in members:
-            raise WeightsError(f"{name} is not inside", hint=_by_hand(embedders))
-    if embedder.get("requires_grad"):
-        raise WeightsError(
-            "the ELMo was fine-tuned, so its weights are in weights.th, a pickle",
-            hint=f"for the ELMo before tuning {_by_hand(embedders)}",
-        )
-    return prefix
+    return Description(*found[0]) if found else Description()
 
 
 def _elmo_embedders(config: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every object of the config with an options_file and a weight_file, and where it stands."""
+    """Every object of the config with an options_file and a weight_file, and its place."""
     waiting = [("", config)]
     while waiting:
         place, node = waiting.pop()
@@ -107,25 +143,3 @@ def _elmo_embedders(config: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
         if OPTIONS_FILE in node and WEIGHT_FILE in node:
             yield place, node
         waiting += [(f"{place}{key}.", child) for key, child in node.items()]
-
-
-def _by_hand(embedders: Mapping[str, Mapping[str, Any]]) -> str:
-    keys = (OPTIONS_FILE, WEIGHT_FILE)
-    files = [str(embedder[key]) for embedder in embedders.values() for key in keys]
-    return f"import by --options and --weights; it names: {', '.join(files) or 'none'}"
-
-
-def _copy(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> Path:
-    stream = cast(IO[bytes], tar.extractfile(member))  # None only for what is no regular file
-    try:
-        with target.open("wb") as out:
-            shutil.copyfileobj(stream, out)
-    except OSError as error:
-        if storage_error(error, target) is None:
-            raise
-        raise WeightsError(
-            f"the temporary directory {tempfile.gettempdir()} cannot take {member.size} bytes:"
-            f" {error.strerror}",
-            hint="free some space there, or set TMPDIR to a directory on another disk",
-        ) from error
-    return target

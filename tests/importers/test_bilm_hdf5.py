@@ -10,7 +10,9 @@ import h5py
 import numpy as np
 import pytest
 
-from elmo_deploy.importers.bilm_hdf5 import entries, export_hdf5, import_hdf5, read_options
+from elmo_deploy.importers.bilm_hdf5 import export_hdf5, import_hdf5
+from elmo_deploy.importers.bilm_layout import entries
+from elmo_deploy.importers.options import read_options
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import CheckpointError, InputError
 from golden import GOLDEN

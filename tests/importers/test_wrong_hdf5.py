@@ -69,7 +69,7 @@ def test_an_embedding_of_262_rows_must_begin_with_the_padding_row(published):
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
 def test_a_value_that_is_not_finite_is_refused(published, value):
     replaced(published.weights, f"{CELL}/B", data=np.full(96, value))
-    assert f"{CELL}/B holds a value that is not finite" in refusal(published)
+    assert f"{CELL}/B contains a value that is not finite" in refusal(published)
 
 
 @pytest.mark.parametrize("dtype", ["i4", "S8", h5py.string_dtype(), h5py.ref_dtype, "c8"])
@@ -110,14 +110,14 @@ def test_a_virtual_dataset_is_not_followed(published, tmp_path):
     with h5py.File(published.weights, "r+") as file:
         del file[f"{CELL}/B"]
         file.create_virtual_dataset(f"{CELL}/B", layout)
-    assert "lies in another file" in refusal(published)
+    assert "is stored in another file" in refusal(published)
 
 
 def test_raw_storage_in_another_file_is_not_read(published, tmp_path):
     (tmp_path / "raw").write_bytes(bytes(4 * 96))
     outside = [(str(tmp_path / "raw"), 0, 4 * 96)]
     replaced(published.weights, f"{CELL}/B", shape=(96,), dtype="f4", external=outside)
-    assert "lies in another file" in refusal(published)
+    assert "is stored in another file" in refusal(published)
 
 
 @pytest.mark.parametrize("content", [b"", b"not HDF5", b"\x89HDF\r\n\x1a\n" + bytes(100)])
