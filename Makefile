@@ -3,10 +3,10 @@
 # make coverage         pytest with the coverage of the three packages, and its floor
 # make lint    the first three of them, clang-format and the warnings of the C++ compiler
 # make wheel            the sdist and the wheel that PyPI takes, checked and installed, in dist/
-# make extras           that wheel in a clean environment per extra, and there what the docs promise
+# make extras           that wheel in a clean environment per extra, and there what the docs state
 # make docs             the documentation into site/; a broken link is an error
-# make promises         the promises, and their figures into the table of docs/guarantees.md
-# make promises-long    the same at the long figures: many hours
+# make guarantees         the guarantees, and their figures into the table of docs/guarantees.md
+# make guarantees-long    the same at the long figures: many hours
 # make sanitize         the tests of the native library with ASan, UBSan and poisoned memory
 # make fuzz             the fuzzers, SECONDS each
 # Each sets up .venv by itself; a second run starts at once. Needs Python 3.11 or newer.
@@ -20,7 +20,7 @@ BIN := .venv/bin
 SECONDS ?= 60
 native := build_native.py $(wildcard runtime/elmo_runtime/backends/native/source/*)
 
-.PHONY: demo test lint coverage wheel extras docs promises promises-long sanitize fuzz clean
+.PHONY: demo test lint coverage wheel extras docs guarantees guarantees-long sanitize fuzz clean
 demo: .venv/ready-demo
 	$(BIN)/python examples/demo.py
 
@@ -58,14 +58,14 @@ extras: wheel .venv/ready-test
 docs: .venv/ready-docs
 	$(BIN)/mkdocs build --strict
 
-promises: .venv/ready-test
+guarantees: .venv/ready-test
 	mkdir -p out
-	$(BIN)/python -m pytest -o junit_family=xunit1 --junitxml=out/promises.xml
-	$(BIN)/python tests/promise_kit/table.py out/promises.xml
+	$(BIN)/python -m pytest -o junit_family=xunit1 --junitxml=out/guarantees.xml
+	$(BIN)/python tests/guarantee_kit/table.py out/guarantees.xml
 
-promises-long: .venv/ready-test
+guarantees-long: .venv/ready-test
 	mkdir -p out
-	ELMO_PROMISES=long $(BIN)/python -m pytest tests/promises -o junit_family=xunit1 --junitxml=out/promises-long.xml
+	ELMO_GUARANTEES=long $(BIN)/python -m pytest tests/guarantees -o junit_family=xunit1 --junitxml=out/guarantees-long.xml
 
 # The library with sanitizers takes the place of the usual one, which is built again afterwards.
 SANITIZERS = $(foreach name,asan ubsan,$(shell $(or $(CXX),g++) -print-file-name=lib$(name).so))

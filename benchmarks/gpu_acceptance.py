@@ -180,14 +180,14 @@ def parity(embedder: Embedder, bundle: Path, sentences: Sequence[Sentence]) -> d
 
 
 def invariance(embedder: Embedder, sentences: Sequence[Sentence]) -> dict[str, float]:
-    """Each sentence alone against the same sentence among all others (promise D1)."""
+    """Each sentence alone against the same sentence among all others (guarantee D1)."""
     together = rows(embedder.embed(sentences)["elmo"])
     alone = rows([embedder.embed([sentence])["elmo"][0] for sentence in sentences])
     return differences(alone, together)
 
 
 def finite(embedder: Embedder, config: ElmoConfig) -> dict[str, int]:
-    """Vectors of random character ids that are not finite; must be none (promise I6)."""
+    """Vectors of random character ids that are not finite; must be none (guarantee I6)."""
     generator = np.random.default_rng(1)
     shape = (512, 8, config.max_characters_per_token)
     ids = generator.integers(1, 262, shape, dtype=np.int32)

@@ -37,7 +37,7 @@ def test_five_rounds_prove_nothing():
 
 @pytest.mark.parametrize("rounds", [6, 7, 9, 15])
 def test_equal_systems_seldom_differ(rounds):
-    """The interval promises 95 %; of 2,000 pairs of equal systems at most 5 % may differ."""
+    """The interval covers 95 %; of 2,000 pairs of equal systems at most 5 % may differ."""
     times = np.random.default_rng(0).lognormal(size=(2000, 2, rounds))
     differing = sum(speed_ratio(list(a), list(b)).is_a_difference for a, b in times)
     assert differing <= 0.06 * len(times)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from elmo_runtime import Embedder
-from promise_kit.jobs import content
+from guarantee_kit.jobs import content
 
 parquet = pytest.importorskip("pyarrow.parquet")
 

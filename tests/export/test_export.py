@@ -176,7 +176,7 @@ export_bundle(checkpoint, Path(sys.argv[1]), reference=reference(checkpoint), jo
 
 
 def test_another_process_elsewhere_writes_the_same_bytes(bundle, tmp_path):
-    """Promise D5: other working directory, other hash seed."""
+    """Guarantee D5: other working directory, other hash seed."""
     paths = os.pathsep.join([str(Path(random_models.__file__).parent), *sys.path])
     environment = {**os.environ, "PYTHONHASHSEED": "77", "PYTHONPATH": paths}
     subprocess.run(

@@ -18,7 +18,7 @@ from elmo_export.graphs.build import build_bilm, build_joined
 from elmo_export.verify.cases import parity_cases
 from elmo_runtime import Bundle, Embedder
 from elmo_runtime.errors import BundleVersionError, CheckpointError, VerificationError
-from promise_kit.spoil import forge
+from guarantee_kit.corruption import forge
 from random_models import random_checkpoint, tiny_config
 from tolerances import BUNDLE_FLOAT32
 

@@ -23,7 +23,7 @@ from elmo_runtime.inference.golden_check import OUTPUTS
 from elmo_runtime.mixes import LARGEST_GAMMA
 from elmo_runtime.outputs import STACKED, output_names
 from elmo_runtime.state import State, read_warm
-from promise_kit.spoil import replace_file
+from guarantee_kit.corruption import replace_file
 from tolerances import BUNDLE_FLOAT32
 
 TEXTS = ["the cat is on the mat", "dogs are in the fog", "cat", "naïve café ☕ " + "x" * 99]

@@ -1,4 +1,4 @@
-"""A sentence's vectors depend on nothing but the sentence. Promises D1, T1 and part of D3."""
+"""A sentence's vectors depend on nothing but the sentence. Guarantees D1, T1 and part of D3."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from safetensors.numpy import save
 from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.errors import BundleError, BundleVersionError, InputError
 from elmo_runtime.state import WARM_STATE, State, checked_state, read_warm
-from promise_kit.spoil import replace_file
+from guarantee_kit.corruption import replace_file
 from random_models import tiny_config
 
 CONFIG = tiny_config()

@@ -1,4 +1,4 @@
-"""Promise D1 at the graphs: a sentence's bits do not depend on what is computed beside it."""
+"""Guarantee D1 at the graphs: a sentence's bits do not depend on what is computed beside it."""
 
 import numpy as np
 import pytest

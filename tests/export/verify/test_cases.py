@@ -8,10 +8,10 @@ ORIGINAL = {"projection_dim": 512, "lstm_dim": 4096}
 SMALL = {"projection_dim": 128, "lstm_dim": 1024}
 
 
-def test_the_matrix_has_the_shapes_that_were_promised():
+def test_the_matrix_has_the_shapes_of_the_specification():
     names = {case.name for case in parity_cases(tiny_config())}
-    promised = {f"{batch}x{length}" for batch in (1, 2, 5, 32) for length in (1, 2, 7, 50)}
-    assert names > promised
+    required = {f"{batch}x{length}" for batch in (1, 2, 5, 32) for length in (1, 2, 7, 50)}
+    assert names > required
 
 
 def test_every_case_has_states_mixes_and_an_empty_sentence():

@@ -1,4 +1,4 @@
-"""The chain of backends: fall back loudly and once, or raise if one was named. Promises F1, F2."""
+"""The chain of backends falls back with one warning, or raises for a named one: F1 and F2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime: strict about what it really runs on, and its errors are ours. Promise F3."""
+"""ONNX Runtime: strict about what it really runs on, and its errors are ours. Guarantee F3."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from elmo_runtime.errors import (
     BackendUnavailableError,
     DeviceMemoryError,
 )
-from promise_kit.spoil import replace_file
+from guarantee_kit.corruption import replace_file
 
 OPTIONS = BackendOptions(threads=1)
 HAS_CUDA_WHEEL = ort.CUDA in ort.import_onnxruntime().get_available_providers()

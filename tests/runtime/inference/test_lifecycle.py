@@ -1,4 +1,4 @@
-"""Closing waits for running calls; a fork is told what happened. Promise T2."""
+"""Closing waits for running calls; a fork is told what happened. Guarantee T2."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_auto_takes_it_and_gives_the_vectors_of_onnxruntime(native_bundle):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_sentence_is_the_same_alone_and_in_any_batch(native_bundle, form):
-    """Promise D1 and D3 for every form: bits do not depend on batch, order, budget or windows."""
+    """Guarantee D1 and D3 for every form: bits do not depend on batch, order, budget or windows."""
     names = ["elmo", "default", "layers"]
     options = {"backend": "native", "precision": form}
     with Embedder.load(native_bundle.path, **options) as elmo:

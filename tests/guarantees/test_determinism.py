@@ -12,9 +12,9 @@ import numpy as np
 
 from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.embedder import Embedder
-from promise_kit.backends import Watched
-from promise_kit.children import run_child
-from promise_kit.requests import digest_of_vectors
+from guarantee_kit.backends import Watched
+from guarantee_kit.children import run_child
+from guarantee_kit.requests import digest_of_vectors
 
 OUTPUTS = ("word_emb", "lstm_outputs1", "lstm_outputs2", "elmo", "default")
 WORDS = ["the", "cat", "sat", "été", "東京", "a", *(f"word{number}" for number in range(500))]

@@ -17,7 +17,7 @@ from elmo_deploy.training import TrainingOptions, Vocabulary, train
 from elmo_deploy.training.run.metrics import read_metrics
 from elmo_deploy.training.run.resume import load_latest
 from elmo_export.checkpoint import Checkpoint
-from promise_kit.children import run_child
+from guarantee_kit.children import run_child
 from random_models import tiny_config
 
 WORDS = ("the", "cat", "sat", "on", "mats", "while", "dogs", "bark", "café", "été", "東京")

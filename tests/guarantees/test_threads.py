@@ -13,7 +13,7 @@ import numpy as np
 
 from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.embedder import Embedder
-from promise_kit.backends import Watched
+from guarantee_kit.backends import Watched
 
 THREADS = 16
 WORDS = [f"word{number}" for number in range(400)]

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from elmo_runtime import Embedder, InputError
-from promise_kit import memory
+from guarantee_kit import memory
 
 HOSTILE = (
     "",

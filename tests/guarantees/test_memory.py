@@ -6,9 +6,9 @@ import gc
 import weakref
 
 from elmo_runtime.embedder import Embedder
-from promise_kit import memory
-from promise_kit.children import run_child
-from promise_kit.requests import growth_over_requests, growth_with_leak, traces_of_loading
+from guarantee_kit import memory
+from guarantee_kit.children import run_child
+from guarantee_kit.requests import growth_over_requests, growth_with_leak, traces_of_loading
 
 LIMIT = 8 * memory.MIB
 LEAK = 1024  # bytes a request

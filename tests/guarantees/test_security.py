@@ -6,8 +6,8 @@ X3 in every test of tests/cli, X4 in tests/runtime/test_import.py.
 
 from __future__ import annotations
 
-from promise_kit.children import run_child
-from promise_kit.foreign import import_mutants, import_pickles
+from guarantee_kit.children import run_child
+from guarantee_kit.foreign import import_mutants, import_pickles
 
 PICKLES = 6  # three files, each alone and in an archive
 

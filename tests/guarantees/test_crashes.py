@@ -13,8 +13,8 @@ import pytest
 
 from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.errors import BundleError
-from promise_kit.children import count_changes, run_child
-from promise_kit.jobs import content, embed_folder, export_over, export_with_room_for
+from guarantee_kit.children import count_changes, run_child
+from guarantee_kit.jobs import content, embed_folder, export_over, export_with_room_for
 
 WORDS = ("the", "cat", "sat", "on", "mats", "while", "dogs", "bark", "café", "été", "東京")
 SENTENCES = 120

@@ -1,8 +1,8 @@
-"""A test report -> benchmarks/results/promises.json and the table of docs/guarantees.md.
+"""A test report -> benchmarks/results/guarantees.json and the table of docs/guarantees.md.
 
-    python tests/promise_kit/table.py REPORT.xml     takes the figures of a run into both
+    python tests/guarantee_kit/table.py REPORT.xml     takes the figures of a run into both
 
-A test tells its figure by `record_property("promise", "C2: 200 kills, ...")`; a control by
+A test tells its figure by `record_property("guarantee", "C2: 200 kills, ...")`; a control by
 `record_property("control", "C2: the message that the planted fault gave")`.
 """
 
@@ -17,15 +17,15 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from promise_kit.promises import PROMISES
+from guarantee_kit.guarantees import GUARANTEES
 
 REPOSITORY = Path(__file__).parents[2]
-FIGURES = REPOSITORY / "benchmarks" / "results" / "promises.json"
+FIGURES = REPOSITORY / "benchmarks" / "results" / "guarantees.json"
 PAGE = REPOSITORY / "docs" / "guarantees.md"
-BEGIN, END = "<!-- promises: begin -->", "<!-- promises: end -->"
+BEGIN, END = "<!-- guarantees: begin -->", "<!-- guarantees: end -->"
 
 COUNTED = "counted in "  # marks a test that tells no figure of its own
-Figures = dict[str, dict[str, Any]]  # promise id -> figure, controls, seconds
+Figures = dict[str, dict[str, Any]]  # guarantee id -> figure, controls, seconds
 
 
 def figures_of(report: Path) -> Figures:
@@ -42,17 +42,17 @@ def figures_of(report: Path) -> Figures:
 
 
 def _told_by(case: ElementTree.Element) -> Iterator[tuple[str, str, str]]:
-    """Yield promise, "figure" or "controls", and what a test told; or that it is one of many."""
+    """Yield guarantee, "figure" or "controls", and what a test told; or that it is one of many."""
     for told in case.iter("property"):
-        kind = {"promise": "figure", "control": "controls"}.get(str(told.get("name")))
+        kind = {"guarantee": "figure", "control": "controls"}.get(str(told.get("name")))
         if kind:
             identity, _, text = str(told.get("value")).partition(": ")
             yield identity, kind, text
     if case.find("skipped") is None:
         module = str(case.get("classname"))
-        for promise in PROMISES:
-            if module.startswith(promise.kept_in):
-                yield promise.id, "figure", f"{COUNTED}{module}"
+        for guarantee in GUARANTEES:
+            if module.startswith(guarantee.kept_in):
+                yield guarantee.id, "figure", f"{COUNTED}{module}"
 
 
 def _with_counts(figures: Figures) -> Figures:
@@ -76,12 +76,12 @@ def _file_of(module: str) -> str:
 def render(figures: Mapping[str, Mapping[str, Any]]) -> str:
     """The table as docs/guarantees.md shows it."""
     rows = ["| id | guarantee | latest run |", "| --- | --- | --- |"]
-    for promise in PROMISES:
-        entry = figures.get(promise.id, {"figure": ["not part of the last run"]})
+    for guarantee in GUARANTEES:
+        entry = figures.get(guarantee.id, {"figure": ["not part of the last run"]})
         figure = "; ".join(entry["figure"])
-        if promise.gpu:
-            figure += f" ({promise.gpu}: not measured on a GPU)"
-        rows.append(f"| {promise.id} | {promise.text} | {figure} |")
+        if guarantee.gpu:
+            figure += f" ({guarantee.gpu}: not measured on a GPU)"
+        rows.append(f"| {guarantee.id} | {guarantee.text} | {figure} |")
     return "\n".join(rows)
 
 
@@ -105,7 +105,9 @@ def main(report: str) -> None:
     """Take the figures of a run into the committed file and the page."""
     known: Figures = json.loads(FIGURES.read_text("utf-8")) if FIGURES.exists() else {}
     known |= figures_of(Path(report))
-    ordered = {promise.id: known[promise.id] for promise in PROMISES if promise.id in known}
+    ordered = {
+        guarantee.id: known[guarantee.id] for guarantee in GUARANTEES if guarantee.id in known
+    }
     FIGURES.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", "utf-8")
     PAGE.write_text(replace_section(PAGE.read_text("utf-8"), render(ordered)), "utf-8")
 

@@ -30,8 +30,8 @@ from elmo_runtime.errors import (
 )
 from elmo_runtime.inference.golden_check import golden_char_ids
 from elmo_runtime.state import read_warm
-from promise_kit import memory
-from promise_kit.spoil import accidents, forge, graph_of, put_manifest, spoiled
+from guarantee_kit import memory
+from guarantee_kit.corruption import accidents, forge, graph_of, put_manifest, spoiled
 
 GREED_LIMIT = 32 * memory.MIB  # the 4 GB claimed would be a hundred times that
 

@@ -24,7 +24,7 @@ from elmo_runtime.errors import (
     EngineMismatchError,
     VerificationError,
 )
-from promise_kit.backends import Watched
+from guarantee_kit.backends import Watched
 
 SENTENCES = [f"a sentence of {'so ' * (number % 5)}many words {number}" for number in range(40)]
 CAUSES = {

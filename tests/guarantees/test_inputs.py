@@ -11,11 +11,11 @@ from hypothesis.extra import numpy as arrays
 from elmo_runtime import Embedder, InputError
 from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.characters import char_ids
+from guarantee_kit import memory
+from guarantee_kit.backends import Watched
+from guarantee_kit.children import run_child
+from guarantee_kit.requests import CHARACTERS, HOSTILE, answer_anything, memory_of_sizes
 from oracle import character_ids
-from promise_kit import memory
-from promise_kit.backends import Watched
-from promise_kit.children import run_child
-from promise_kit.requests import CHARACTERS, HOSTILE, answer_anything, memory_of_sizes
 
 WITHOUT_SHRINKING = [Phase.explicit, Phase.generate]
 BUDGET = 2048

@@ -1,8 +1,8 @@
-"""One tiny bundle for all promises; the CI or the long figures; seeds that can be replayed.
+"""One tiny bundle for all guarantees; the CI or the long figures; seeds that can be replayed.
 
-ELMO_PROMISES=long runs the long figures. ELMO_SEED=n repeats a run: the seed of a failed test is
+ELMO_GUARANTEES=long runs the long figures. ELMO_SEED=n repeats a run: the seed of a failed test is
 among its captured output. A test tells what it did by the fixture `kept`, its control what the
-planted fault led to by `caught`; promise_kit.table makes the table of docs/guarantees.md of both.
+planted fault led to by `caught`; guarantee_kit.table makes the table of docs/guarantees.md of both.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from hypothesis import HealthCheck, Phase, settings
 
 from elmo_runtime.embedder import Embedder
 
-LONG = os.environ.get("ELMO_PROMISES", "") == "long"
+LONG = os.environ.get("ELMO_GUARANTEES", "") == "long"
 FIXED_SEED = 20180214  # in CI every run is the same; the long runs draw anew
 
 settings.register_profile(
-    "promises",
+    "guarantees",
     deadline=None,  # nothing here is timed
     database=None,
     derandomize=not LONG and "ELMO_SEED" not in os.environ,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate, Phase.shrink],
 )
-settings.load_profile("promises")
+settings.load_profile("guarantees")
 
 
 @pytest.fixture(scope="session")
@@ -61,8 +61,8 @@ def seed() -> int:
 
 @pytest.fixture
 def kept(record_property) -> Callable[[str, str], None]:
-    """Tell the figure of a promise that was kept: `kept("C2", "200 kills, 0 bytes differ")`."""
-    return lambda identity, figure: record_property("promise", f"{identity}: {figure}")
+    """Tell the figure of a guarantee that was kept: `kept("C2", "200 kills, 0 bytes differ")`."""
+    return lambda identity, figure: record_property("guarantee", f"{identity}: {figure}")
 
 
 @pytest.fixture

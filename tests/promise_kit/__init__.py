@@ -1,1 +1,0 @@
-"""What the tests of promises share: children that may be killed, memory, the table of figures."""
