@@ -3,6 +3,7 @@
 # make coverage         pytest with the coverage of the three packages, and its floor
 # make lint    the first three of them, clang-format and the warnings of the C++ compiler
 # make wheel            the sdist and the wheel that PyPI takes, checked and installed, in dist/
+# make demo-bundle      the bundle in elmo_deploy/demo again, after a change of models/english-small
 # make extras           that wheel in a clean environment per extra, and there what the docs state
 # make docs             the documentation into site/; a broken link is an error
 # make guarantees         the guarantees, and their figures into the table of docs/guarantees.md
@@ -20,7 +21,7 @@ BIN := .venv/bin
 SECONDS ?= 60
 native := build_native.py $(wildcard runtime/elmo_runtime/backends/native/source/*)
 
-.PHONY: demo test lint coverage wheel extras docs guarantees guarantees-long sanitize fuzz clean
+.PHONY: demo test lint coverage wheel extras demo-bundle docs guarantees guarantees-long sanitize fuzz clean
 demo: .venv/ready-demo
 	$(BIN)/python examples/demo.py
 
@@ -57,6 +58,10 @@ extras: wheel .venv/ready-test
 
 docs: .venv/ready-docs
 	$(BIN)/mkdocs build --strict
+
+demo-bundle: .venv/ready-demo
+	rm -rf elmo_deploy/demo/english-small
+	$(BIN)/elmo-deploy export models/english-small -o elmo_deploy/demo/english-small --precision int8
 
 guarantees: .venv/ready-test
 	mkdir -p out

@@ -1,6 +1,6 @@
 """ELMo from training to production: every public name of the three packages.
 
->>> from elmo_deploy import Checkpoint, Elmo, Embedder, build_engine, export, train, verify
+>>> from elmo_deploy import Checkpoint, Elmo, Embedder, build_engine, demo_bundle, export, train, verify
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from elmo_export.importers import register_importer
 
 if TYPE_CHECKING:
     from elmo_deploy.api import export, verify
+    from elmo_deploy.demo import demo_bundle
     from elmo_deploy.model.elmo import Elmo
     from elmo_deploy.training import evaluate, train
     from elmo_export import *  # noqa: F403
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["Elmo", "evaluate", "export", "train", "verify"]
+__all__ = ["Elmo", "demo_bundle", "evaluate", "export", "train", "verify"]
 __all__ += elmo_export.__all__
 __all__ += elmo_runtime.__all__
 
@@ -33,6 +34,7 @@ _MODULE_OF = {
     **dict.fromkeys(elmo_runtime.__all__, "elmo_runtime"),
     **dict.fromkeys(elmo_export.__all__, "elmo_export"),
     "Elmo": "elmo_deploy.model",
+    "demo_bundle": "elmo_deploy.demo",
     "evaluate": "elmo_deploy.training",
     "export": "elmo_deploy.api",
     "train": "elmo_deploy.training",

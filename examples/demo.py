@@ -76,7 +76,7 @@ def train_a_small_one() -> Path:
     elmo_deploy("vocabulary", text, "-o", vocabulary, "--min-count", 2)
     options = HERE / "small.json"
     words = ["--vocab", vocabulary, "--options", options, "-o", run]
-    elmo_deploy("train", "--train", text, "--log-every", 50, *words)
+    elmo_deploy("train", "--text", text, "--log-every", 50, *words)
     return checkpoint
 
 

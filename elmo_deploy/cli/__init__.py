@@ -1,8 +1,4 @@
-"""The command line: one file a verb, imported only when that verb is called or listed.
-
-Exit codes: 0 ok, 1 unexpected, 2 usage, 3 verification failed, 4 environment (a library, driver
-or provider is missing), 5 artifact missing, corrupt or incompatible; 130 after Ctrl-C.
-"""
+"""The command line: one module per command, imported when that command is called or listed."""
 
 from __future__ import annotations
 
@@ -21,8 +17,8 @@ from elmo_deploy.cli._terminal.failures import report_failure
 from elmo_deploy.cli._terminal.streams import flush_streams, prepare_streams
 from elmo_runtime.signals import exit_on_signals
 
-# Verb -> module of this package; the module's function of the same name is the command.
-VERBS = {
+# Command -> module of this package. The function of the same name is the command.
+COMMANDS = {
     "import": "import_",
     "vocabulary": "vocabulary",
     "train": "train",
@@ -37,25 +33,37 @@ VERBS = {
 }
 
 
-class LazyVerbs(TyperGroup):
-    """Commands that are imported at their first use, so that no verb waits for another's."""
+EXIT_CODES = """\
+Exit codes:
+  0  success
+  1  unexpected error; --debug shows the traceback
+  2  usage: an option or an input is invalid
+  3  verification: a graph or an engine differs from the reference model
+  4  environment: a library, a driver or a required graph is missing
+  5  artifact: a file is missing, corrupt or incompatible, or the disk is full
+130  Ctrl-C"""
+SEE_EXIT_CODES = "`elmo-deploy --help` lists the exit codes."
+
+
+class LazyCommands(TyperGroup):
+    """Commands that are imported at their first use, so that each one starts quickly."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """The verbs in the order of the road from foreign weights to vectors."""
-        return list(VERBS)
+        """The commands in the order of use, from published weights to vectors."""
+        return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of a verb, or None when there is no such verb."""
-        if cmd_name not in VERBS:
+        """The command with this name, or None."""
+        if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"elmo_deploy.cli.{VERBS[cmd_name]}")
-        verb = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        verb.command(cmd_name)(getattr(module, VERBS[cmd_name]))
-        return typer.main.get_command(verb)
+        module = importlib.import_module(f"elmo_deploy.cli.{COMMANDS[cmd_name]}")
+        group = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        group.command(cmd_name, epilog=SEE_EXIT_CODES)(getattr(module, COMMANDS[cmd_name]))
+        return typer.main.get_command(group)
 
 
 app = typer.Typer(
-    cls=LazyVerbs,
+    cls=LazyCommands,
     name="elmo-deploy",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -71,7 +79,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(epilog=EXIT_CODES)
 def elmo_deploy(
     version: Annotated[
         bool,
@@ -81,11 +89,11 @@ def elmo_deploy(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """ELMo in production: checkpoint -> ONNX -> TensorRT -> embeddings."""
+    """Import or train an ELMo, export it to ONNX, compile it for a GPU, and embed text with it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave with its exit code; `--debug` may stand anywhere."""
+    """Run the command line and exit with its code. `--debug` is accepted in any position."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     warnings.showwarning = _show_warning
@@ -99,12 +107,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except OSError as error:
             raise SystemExit(report_failure(error)) from None
         if isinstance(left.__context__, BrokenPipeError):
-            left.code = 0  # `elmo-deploy inspect BUNDLE | head -1` is no error of ours
+            left.code = 0  # `elmo-deploy inspect BUNDLE | head -1` is not an error
         raise
     except BaseException as error:
         if debug:
             traceback.print_exception(error)
-        command = next((word for word in words if word in VERBS), "")
+        command = next((word for word in words if word in COMMANDS), "")
         code = report_failure(error, command=command)
         with contextlib.suppress(OSError):  # the first error is the one to report
             flush_streams()

@@ -1,4 +1,4 @@
-"""`elmo-deploy benchmark`: backends and precisions side by side, in one run."""
+"""`elmo-deploy benchmark`: compare backends and precisions in one run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def benchmark(
-    bundles: Annotated[list[Path], typer.Argument(help="One bundle or more.")],
+    bundles: Annotated[
+        list[Path], typer.Argument(metavar="BUNDLE", help="One or more bundle directories.")
+    ],
     system: Annotated[
         list[str] | None,
         typer.Option(
@@ -43,12 +45,12 @@ def benchmark(
         typer.Option(help="Tokens per sentence; may be repeated.", show_default="8, 25"),
     ] = None,
     ragged: Annotated[
-        int, typer.Option(help="Sentences in a batch of mixed lengths; 0 leaves it out.")
+        int, typer.Option(help="Sentences in a batch of mixed lengths; 0 omits it.")
     ] = 32,
     text: Annotated[
         Path | None,
         typer.Option(
-            help="A text file to draw words and lengths from: one sentence per line.",
+            help="A text file with one sentence per line, to draw words and lengths from.",
             show_default="random words and lengths",
         ),
     ] = None,
@@ -64,14 +66,14 @@ def benchmark(
         Path | None,
         typer.Option("--out", "-o", help="Directory for benchmark.json, .csv and .html."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Measure latency, throughput, load time and memory of several systems in one run.
 
     Differences that are not significant are reported as "no difference".
     """
     if out is not None:
-        import elmo_deploy.benchmark.report.html  # noqa: F401 # needs matplotlib: say so now
+        import elmo_deploy.benchmark.report.html  # noqa: F401 # A missing matplotlib is reported now.
     from elmo_deploy.benchmark.report.results import as_mapping
     from elmo_deploy.benchmark.run import Settings
     from elmo_deploy.benchmark.run import benchmark as run
@@ -108,7 +110,7 @@ def _jobs(
     checkpoint: Path | None,
     threads: int | None,
 ) -> list[Job]:
-    """Every system on every bundle; the bundle is named where there are several."""
+    """Every system on every bundle. Names include the bundle if there are several."""
     from elmo_deploy.benchmark.run import Job
     from elmo_deploy.benchmark.subject import Subject
     from elmo_deploy.benchmark.systems.table import SYSTEMS
@@ -117,7 +119,7 @@ def _jobs(
 
     unknown = sorted(set(systems or ()) - set(SYSTEMS))
     if unknown:
-        raise InputError(f"no system is called {unknown[0]!r}", hint=f"use {', '.join(SYSTEMS)}")
+        raise InputError(f"there is no system {unknown[0]!r}", hint=f"use {', '.join(SYSTEMS)}")
     return [
         Job(
             name if len(bundles) == 1 else f"{printable(bundle.name)}: {name}",
@@ -162,7 +164,7 @@ def _print(report: Report, out: Path | None) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Advance]:
-    """A bar on stderr with the time left."""
+    """A bar on stderr with the remaining time."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from elmo_deploy.cli._terminal.console import stderr

@@ -1,4 +1,4 @@
-"""`elmo-deploy build-engine`: compile a bundle for a GPU, by TensorRT or TensorRT-RTX."""
+"""`elmo-deploy build-engine`: compile a bundle for a GPU with TensorRT or TensorRT-RTX."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from elmo_export.engines.build import EngineReport
 
 
-class Flavour(enum.StrEnum):
-    """The libraries that can compile."""
+class Compiler(enum.StrEnum):
+    """The libraries that build engines."""
 
     AUTO = "auto"
     TENSORRT = "tensorrt"
@@ -21,7 +21,7 @@ class Flavour(enum.StrEnum):
 
 
 class Precision(enum.StrEnum):
-    """The precisions that engines can have."""
+    """The precisions of engines."""
 
     AUTO = "auto"
     FP16 = "fp16"
@@ -29,17 +29,24 @@ class Precision(enum.StrEnum):
 
 
 def build_engine(
-    bundle: Annotated[Path, typer.Argument(help="The bundle directory.")],
-    flavour: Annotated[Flavour, typer.Option(help="The compiler to use.")] = Flavour.AUTO,
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle directory.")],
+    compiler: Annotated[
+        Compiler | None,
+        typer.Option(
+            help="The library that builds the engine.", show_default="the one that is installed"
+        ),
+    ] = None,
     precision: Annotated[
         Precision,
-        typer.Option(help="Precision to compile; auto is fp16 if the bundle holds it, else fp32."),
+        typer.Option(
+            help="Precision of the engine; auto is fp16 if the bundle has it, otherwise fp32."
+        ),
     ] = Precision.AUTO,
     batch: Annotated[
         list[str] | None,
         typer.Option(
             metavar="MIN:OPT:MAX",
-            help="Sentences per batch. Give it once, or once per --length.",
+            help="Sentences per batch; once for all lengths, or once per --length.",
             show_default="up to 8192 padded tokens per batch",
         ),
     ] = None,
@@ -47,7 +54,7 @@ def build_engine(
         list[str] | None,
         typer.Option(
             metavar="MIN:OPT:MAX",
-            help="Padded tokens per sentence, both boundary tokens included; one number for an"
+            help="Positions per sentence: tokens, boundary tokens and padding. One number is an"
             " exact length. May be repeated.",
             show_default="buckets from 8 to 128, and one plan up to 2048",
         ),
@@ -63,23 +70,31 @@ def build_engine(
     ] = None,
     opt_level: Annotated[
         int | None,
-        typer.Option(min=0, max=5, help="Optimization level: higher builds longer, runs faster."),
+        typer.Option(
+            min=0,
+            max=5,
+            help="Optimization level: a higher level builds more slowly and may run faster.",
+        ),
     ] = None,
     timing_cache: Annotated[
-        Path | None, typer.Option(help="Keep kernel timings in this file (TensorRT).")
+        Path | None,
+        typer.Option(help="A file for kernel timings, which makes later builds faster (TensorRT)."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    flavour: Annotated[Compiler | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Add an engine to a bundle. Does nothing if an identical engine exists."""
+    """Compile an engine and add it to a bundle. An identical engine is not built again."""
+    from elmo_deploy.cli._options.renamed import renamed
     from elmo_deploy.cli._terminal import console as terminal
-    from elmo_deploy.cli._terminal import progress as parity
+    from elmo_deploy.cli._terminal import progress as reporting
     from elmo_export.engines.build import build_engine as build
     from elmo_export.engines.profiles import parse_range
 
-    with parity.progress() as on_progress:
+    chosen = renamed("--flavour", flavour, "--compiler", compiler)
+    with reporting.progress() as on_progress:
         report = build(
             bundle,
-            flavour=flavour.value,
+            flavour=(chosen or Compiler.AUTO).value,
             precision=precision.value,
             batch=[parse_range(text) for text in batch or []],
             length=[parse_range(text) for text in length or []],
@@ -103,11 +118,11 @@ def _print(report: EngineReport) -> None:
     columns = [key.removesuffix("_bytes").replace("_", " ") for key in rows[0]]
     console = terminal.stdout()
     console.print(terminal.table("plans", columns, [list(row.values()) for row in rows]))
-    done = "built" if report.built else "nothing to do, it was built before:"
+    done = "built" if report.built else "nothing to do, the engine exists:"
     console.print(f"{done} {report.folder}")
     console.print(f"digest {report.digest}")
     if report.engine.precision == "fp32":
-        console.print("fp32: for a faster engine, export with --precision fp32 --precision fp16")
+        console.print("note: for a faster engine, export with --precision fp32 --precision fp16")
     console.print(
         "note: the engine was built but not executed; run `elmo-deploy verify` on the target GPU"
     )

@@ -1,4 +1,4 @@
-"""`elmo-deploy doctor`: what this machine can run, tried and not guessed."""
+"""`elmo-deploy doctor`: run every backend on this machine and report the results."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ if TYPE_CHECKING:
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Try every backend on this machine; exit code 4 if none of them works."""
+    """Run every backend on this machine and report what is missing.
+
+    The exit code is 4 if no backend works.
+    """
     from dataclasses import asdict
 
     from elmo_deploy.cli._terminal import console as terminal

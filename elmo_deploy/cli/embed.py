@@ -1,4 +1,4 @@
-"""`elmo-deploy embed`: sentences of any number of inputs -> one file, or a folder of parts."""
+"""`elmo-deploy embed`: embed text into one file or a directory of Parquet parts."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ from typing import Annotated
 
 import typer
 
-ALLENNLP_ROWS = 64  # sentences per batch of `allennlp elmo`
+from elmo_deploy.cli._options.bundles import BUNDLE, bundle_path
+from elmo_deploy.cli._options.text import FORMAT, TEXT, TEXT_FIELD
+
+ALLENNLP_ROWS = 64  # Sentences per batch of `allennlp elmo`.
 
 # The panels of the help text.
-INPUT, OUTPUT, MIX, MODEL = "Input", "Output", "Layer mix of elmo and default", "Model"
-FOLDER, HDF5 = "Output to a folder of Parquet parts", "Output to HDF5"
+INPUT, OUTPUT, MODEL, MIX = "Input", "Output", "Model", "Layer mix"
+PARQUET, ALLENNLP = "Parquet directory", "AllenNLP"
 
 
 def embed(
-    bundle: Annotated[Path, typer.Argument(help="The bundle directory.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help=BUNDLE, callback=bundle_path)],
     inputs: Annotated[
         list[str],
         typer.Argument(
             metavar="INPUT",
-            help="Files, folders or globs: text with one sentence per line, .jsonl, .parquet,"
-            " .fasta or .conllu, plain or .gz. - is stdin.",
+            help=f"{TEXT} - is stdin.",
         ),
     ],
     out: Annotated[
@@ -30,21 +32,23 @@ def embed(
             "--out",
             "-o",
             help="A file: .hdf5 (AllenNLP's layout), .npz or .safetensors. A name without a suffix"
-            " is a folder of Parquet parts, for large inputs; an interrupted run can be resumed.",
+            " is a directory of Parquet parts, for large inputs.",
             show_default=False,
+            rich_help_panel=OUTPUT,
         ),
     ],
     outputs: Annotated[
         str | None,
         typer.Option(
             help="elmo, word_emb, lstm_outputs1 ..., layers, or default (one vector per sentence)."
-            " A folder takes several, separated by commas.",
+            " A Parquet directory takes several, separated by commas.",
             show_default="elmo",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
     dtype: Annotated[
-        str, typer.Option(help="float32 or float16.", rich_help_panel=OUTPUT)
+        str,
+        typer.Option(help="Type of the vectors: float32 or float16.", rich_help_panel=OUTPUT),
     ] = "float32",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as JSON.", rich_help_panel=OUTPUT)
@@ -53,8 +57,8 @@ def embed(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="A layer mix that the bundle stores; `inspect` lists them.",
-            show_default="the first one, or equal shares",
+            help="A layer mix of the bundle; `elmo-deploy inspect` lists them.",
+            show_default="the first one, or equal weights",
             rich_help_panel=MIX,
         ),
     ] = None,
@@ -78,21 +82,21 @@ def embed(
     format: Annotated[
         str,
         typer.Option(
-            help="Input format: text, jsonl or parquet; auto detects it from the file extension.",
+            help=FORMAT,
             rich_help_panel=INPUT,
         ),
     ] = "auto",
     text_field: Annotated[
         str,
         typer.Option(
-            help="JSON lines and Parquet: the field with the text or the tokens.",
+            help=TEXT_FIELD,
             rich_help_panel=INPUT,
         ),
     ] = "text",
     id_field: Annotated[
         str | None,
         typer.Option(
-            help="JSON lines and Parquet: the field with the sentence's id.",
+            help="JSON lines and Parquet: the field with the id of the sentence.",
             show_default="no ids",
             rich_help_panel=INPUT,
         ),
@@ -103,36 +107,40 @@ def embed(
     ] = "fail",
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Resume an interrupted run.", rich_help_panel=FOLDER),
+        typer.Option("--resume", help="Resume an interrupted run.", rich_help_panel=PARQUET),
     ] = False,
     shard: Annotated[
         str,
         typer.Option(
-            help="i/n: process shard i of n, from 0/n to (n - 1)/n.", rich_help_panel=FOLDER
+            help="Embed shard i of n, written i/n, where i starts at 0.", rich_help_panel=PARQUET
         ),
     ] = "0/1",
     part_rows: Annotated[
-        int, typer.Option(min=1, help="Maximum sentences per part.", rich_help_panel=FOLDER)
+        int, typer.Option(min=1, help="Maximum sentences per part.", rich_help_panel=PARQUET)
     ] = 5_000,
     part_tokens: Annotated[
-        int, typer.Option(min=1, help="Maximum tokens per part.", rich_help_panel=FOLDER)
+        int, typer.Option(min=1, help="Maximum tokens per part.", rich_help_panel=PARQUET)
     ] = 50_000,
     state: Annotated[
-        str, typer.Option(help="LSTM state: zero, warm or carry.", rich_help_panel=MODEL)
+        str,
+        typer.Option(
+            help="State before each sentence: zero, warm or carry.", rich_help_panel=MODEL
+        ),
     ] = "zero",
     rows: Annotated[
         int | None,
         typer.Option(
             min=1,
             help="With --state carry: sentences per batch.",
-            show_default=f"{ALLENNLP_ROWS}, as `allennlp elmo`",
-            rich_help_panel=MODEL,
+            show_default=f"{ALLENNLP_ROWS}, as in `allennlp elmo`",
+            rich_help_panel=ALLENNLP,
         ),
     ] = None,
     backend: Annotated[
         str,
         typer.Option(
-            help="auto, tensorrt, onnxruntime-cuda or onnxruntime-cpu.", rich_help_panel=MODEL
+            help="auto, tensorrt, onnxruntime-cuda, native or onnxruntime-cpu.",
+            rich_help_panel=MODEL,
         ),
     ] = "auto",
     precision: Annotated[
@@ -143,7 +151,7 @@ def embed(
         typer.Option(
             min=1,
             help="CPU threads.",
-            show_default="as many as this process may use",
+            show_default="all that the process may use",
             rich_help_panel=MODEL,
         ),
     ] = None,
@@ -170,20 +178,20 @@ def embed(
         bool,
         typer.Option(
             "--use-sentence-keys",
-            help="Name the datasets after the sentences.",
-            rich_help_panel=HDF5,
+            help="Name the HDF5 datasets by the sentences.",
+            rich_help_panel=ALLENNLP,
         ),
     ] = False,
     forget_sentences: Annotated[
         bool,
         typer.Option(
-            "--forget-sentences", help="Write no sentence_to_index.", rich_help_panel=HDF5
+            "--forget-sentences", help="Omit sentence_to_index.", rich_help_panel=ALLENNLP
         ),
     ] = False,
     output: Annotated[str | None, typer.Option(hidden=True)] = None,
     batch: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
 ) -> None:
-    """Embed sentences, in order and in bounded memory."""
+    """Embed sentences into a file or a Parquet directory, in order and in bounded memory."""
     from elmo_deploy.cli._embed.file import embed_file, is_file_name
     from elmo_deploy.cli._embed.folder import embed_folder
     from elmo_deploy.cli._options.mixes import mix_options
@@ -207,18 +215,18 @@ def embed(
     if is_file_name(out):
         if resume or shard != "0/1":
             raise InputError(
-                f"{out} is one file, which can be neither resumed nor divided",
-                hint="name a folder: -o vectors/",
+                f"{out} is one file, which cannot be resumed or divided into shards",
+                hint="write a Parquet directory: -o vectors/",
             )
         if rows is not None and state != "carry":
             raise InputError(
-                f"--rows {rows} has no meaning with --state {state}",
-                hint="add --state carry, or leave --rows out",
+                f"--rows {rows} has no effect with --state {state}",
+                hint="add --state carry, or omit --rows",
             )
         if len(names) > 1:
             raise InputError(
-                f"{out} is one file and takes one output, --outputs names {', '.join(names)}",
-                hint="name a folder: -o vectors/",
+                f"{out} is one file and takes one output, but --outputs names {', '.join(names)}",
+                hint="write a Parquet directory: -o vectors/",
             )
         keys = "sentence" if use_sentence_keys else "forget" if forget_sentences else "index"
         embed_file(
@@ -235,14 +243,15 @@ def embed(
             as_json=as_json,
         )
         return
-    of_a_file = {
+    file_options = {
         "--use-sentence-keys": use_sentence_keys,
         "--forget-sentences": forget_sentences,
         "--rows": rows,
     }
-    for option in (option for option, given in of_a_file.items() if given):
+    for option in (option for option, given in file_options.items() if given):
         raise InputError(
-            f"{option} has no meaning with --out {out}, a folder", hint="name a file: -o out.hdf5"
+            f"{option} has no effect on {out}, a Parquet directory",
+            hint="write a file: -o vectors.hdf5",
         )
     embed_folder(
         bundle,

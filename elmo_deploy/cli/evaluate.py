@@ -1,4 +1,4 @@
-"""`elmo-deploy evaluate`: the perplexity of held-out text, or the score of each sentence."""
+"""`elmo-deploy evaluate`: perplexity of held-out text, or scores per sentence or token."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from elmo_deploy.cli._options.text import FORMAT, TEXT_FIELD
+from elmo_deploy.cli._options.text import FORMAT, TEXT, TEXT_FIELD
 
 if TYPE_CHECKING:
     from elmo_export.checkpoint import Checkpoint
@@ -17,23 +17,24 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A trained checkpoint with its softmax.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="A trained checkpoint with its softmax.")
+    ],
     text: Annotated[
         list[str],
         typer.Option(
             "--text",
-            help="Files, folders or a quoted pattern: text, .jsonl, .parquet, .fasta or .conllu,"
-            " plain or .gz; repeatable. With --score - is stdin.",
+            help=f"{TEXT} May be repeated. With --score or --substitutes, - is stdin.",
         ),
     ],
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Rows of text per batch (256 is bilm-tf's default).")
+        int, typer.Option(min=1, help="Rows of text per batch; 256 is the default of bilm-tf.")
     ] = 256,
     score: Annotated[
         bool,
         typer.Option(
             "--score",
-            help="Print one line per sentence instead: its tokens, forward and backward"
+            help="Print one line per sentence instead: number of tokens, forward and backward"
             " log-probability.",
         ),
     ] = False,
@@ -41,7 +42,7 @@ def evaluate(
         bool,
         typer.Option(
             "--per-token",
-            help="With --score: one line per token, with the number of its sentence.",
+            help="With --score: print one line per token, with the number of its sentence.",
         ),
     ] = False,
     substitutes: Annotated[
@@ -49,15 +50,15 @@ def evaluate(
         typer.Option(
             min=1,
             metavar="N",
-            help="Print one line per token instead: the N most probable words in its place.",
+            help="Print one line per token instead: the N most probable words in its position.",
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     format: Annotated[str, typer.Option(help=FORMAT)] = "auto",
     text_field: Annotated[str, typer.Option(help=TEXT_FIELD)] = "text",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Print the forward, backward and mean perplexity of held-out text."""
+    """Measure the forward and backward perplexity of held-out text, or score its sentences."""
     from elmo_deploy.cli._terminal import console as terminal
     from elmo_deploy.training.data.shards import find_shards
     from elmo_deploy.training.evaluation.perplexity import evaluate as measure
@@ -99,7 +100,7 @@ def evaluate(
 def _print_scores(
     model: Checkpoint, sources: Sequence[Source], *, device: str, as_json: bool
 ) -> None:
-    """One line per sentence of the input, the empty ones too, so that both line up."""
+    """One line per line of the input, including empty ones, so that line numbers agree."""
     from dataclasses import asdict
 
     from elmo_deploy.training.evaluation.perplexity import score as score_sentences
@@ -114,7 +115,7 @@ def _print_scores(
 def _print_token_scores(
     model: Checkpoint, sources: Sequence[Source], *, device: str, as_json: bool
 ) -> None:
-    """Per token its sentence, forward and backward log-probability; as JSON, one line each."""
+    """Per token: sentence number, forward and backward log-probability. JSON: per sentence."""
     from dataclasses import asdict
 
     from elmo_deploy.training.evaluation.predictions import score_tokens
@@ -133,7 +134,7 @@ def _print_token_scores(
 def _print_substitutes(
     model: Checkpoint, sources: Sequence[Source], *, n: int, device: str, as_json: bool
 ) -> None:
-    """Per token its sentence and the words expected by both directions; as JSON, all three."""
+    """Per token: sentence number and likely words of both directions. JSON: each direction too."""
     from dataclasses import asdict
 
     from elmo_deploy.training.evaluation.predictions import substitutes
@@ -158,6 +159,8 @@ def _refuse_contradictions(*, score: bool, per_token: bool, substitutes: int | N
     from elmo_runtime.errors import InputError
 
     if per_token and not score:
-        raise InputError("--per-token is an option of --score", hint="give both")
+        raise InputError("--per-token is given without --score", hint="add --score")
     if score and substitutes is not None:
-        raise InputError("--score and --substitutes are given", hint="give one of them")
+        raise InputError(
+            "--score and --substitutes cannot be combined", hint="run the command once for each"
+        )

@@ -1,4 +1,4 @@
-"""`elmo-deploy export`: a checkpoint -> a verified bundle."""
+"""`elmo-deploy export`: convert a checkpoint to a verified bundle."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import typer
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="The checkpoint directory.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="The checkpoint directory.")
+    ],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The bundle directory.", show_default=False)
     ],
@@ -25,7 +27,7 @@ def export(
         Path | None,
         typer.Option(
             metavar="TEXT",
-            help="A text file, one sentence per line; the mean of their last states becomes the"
+            help="A text file with one sentence per line: the mean of the last states becomes the"
             " warm state.",
         ),
     ] = None,
@@ -33,12 +35,12 @@ def export(
 ) -> None:
     """Export a checkpoint to a bundle and compare every output with the reference model."""
     from elmo_deploy.cli._terminal import console as terminal
-    from elmo_deploy.cli._terminal import progress as parity
+    from elmo_deploy.cli._terminal import progress as reporting
     from elmo_deploy.model.reference import reference
     from elmo_export import Checkpoint, export_bundle
 
     model = Checkpoint.read(checkpoint)
-    with parity.Cost() as cost, parity.progress() as on_progress:
+    with reporting.Cost() as cost, reporting.progress() as on_progress:
         bundle = export_bundle(
             model,
             out,
@@ -54,7 +56,7 @@ def export(
         )
         return
     console = terminal.stdout()
-    console.print(parity.table(bundle.manifest.parity))
+    console.print(reporting.table(bundle.manifest.parity))
     console.print(f"verified and written to {out}: {cost}")
     console.print(f"next: elmo-deploy embed {out} SENTENCES.txt -o VECTORS.hdf5")
 

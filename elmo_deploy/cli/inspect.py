@@ -1,4 +1,4 @@
-"""`elmo-deploy inspect`: what a bundle or a checkpoint holds."""
+"""`elmo-deploy inspect`: print the contents of a bundle or a checkpoint."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from elmo_deploy.cli._options.bundles import bundle_path
+
 if TYPE_CHECKING:
     from elmo_runtime.bundle.manifest import Bundle
     from elmo_runtime.config import ElmoConfig
@@ -15,12 +17,20 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A bundle or a checkpoint directory.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PATH",
+            help="A bundle or a checkpoint directory, or english-small: the small model that comes"
+            " with elmo-deploy.",
+            callback=bundle_path,
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the contents as JSON.")] = False,
 ) -> None:
-    """Show the contents of a bundle or a checkpoint; every digest of a bundle is checked."""
+    """Print the contents of a bundle or a checkpoint, and check every digest of a bundle."""
     from elmo_deploy.cli._terminal import console as terminal
-    from elmo_deploy.cli._terminal import progress as parity
+    from elmo_deploy.cli._terminal import progress as reporting
 
     description = describe(path)
     if as_json:
@@ -38,11 +48,11 @@ def inspect(
             cells = [list(row.values()) for row in rows]
             console.print(terminal.table(title, list(rows[0]), cells))
     if rows := description.get("parity", []):
-        console.print(parity.table(rows))
+        console.print(reporting.table(rows))
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Everything `inspect` shows, as JSON can hold it."""
+    """The output of `inspect`, in types that JSON supports."""
     from elmo_runtime.bundle.manifest import MANIFEST
 
     if (path / MANIFEST).exists():
@@ -101,7 +111,7 @@ def _describe_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def count_parameters(config: ElmoConfig) -> int:
-    """Weights of the biLM and its character CNN, the softmax of training not counted."""
+    """Number of weights of the biLM and its character CNN, without the softmax of training."""
     from math import prod
 
     from elmo_export.shapes import expected_shapes

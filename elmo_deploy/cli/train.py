@@ -1,4 +1,4 @@
-"""`elmo-deploy train`: text -> a checkpoint."""
+"""`elmo-deploy train`: train or fine-tune a model on text."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from elmo_deploy.cli._options.text import FORMAT, TEXT_FIELD
+from elmo_deploy.cli._options.text import FORMAT, TEXT, TEXT_FIELD
 from elmo_deploy.training.data.coverage import MAX_UNKNOWN
+
+# The panels of the help text.
+INPUT, MODEL, RUN = "Input", "Model", "Run"
+RECIPE = "Recipe (replaces values of options.json)"
 
 if TYPE_CHECKING:
     from elmo_deploy.training import TrainingOptions, Vocabulary
@@ -16,84 +20,136 @@ if TYPE_CHECKING:
 
 
 def train(
-    text: Annotated[
-        list[str],
+    out: Annotated[
+        Path,
         typer.Option(
-            "--train",
-            help="Files, folders or a quoted pattern: text, .jsonl, .parquet, .fasta or .conllu,"
-            " plain or .gz; repeatable.",
+            "--out", "-o", help="The directory of the run.", show_default=False, rich_help_panel=RUN
         ),
     ],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="The directory of the run.", show_default=False)
-    ],
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", help=f"{TEXT} Required; may be repeated.", rich_help_panel=INPUT),
+    ] = None,
     vocab: Annotated[
         Path | None,
-        typer.Option(help="vocab.txt or vocab.txt.gz.", show_default="the one of --from"),
+        typer.Option(
+            help="vocab.txt or vocab.txt.gz.",
+            show_default="that of --from",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
+    heldout: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Held-out text: its perplexity is measured at every save, and OUT/best is the"
+            " best checkpoint. May be repeated.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    format: Annotated[str, typer.Option(help=FORMAT, rich_help_panel=INPUT)] = "auto",
+    text_field: Annotated[str, typer.Option(help=TEXT_FIELD, rich_help_panel=INPUT)] = "text",
+    max_unknown: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Largest accepted share of unknown words.",
+            show_default=f"{MAX_UNKNOWN:.2f}",
+            rich_help_panel=INPUT,
+        ),
+    ] = MAX_UNKNOWN,
     options: Annotated[
         Path | None,
         typer.Option(
-            help="options.json: the model and its training.",
-            show_default="with --from, the paper's recipe",
+            help="options.json: the shape of the model and the recipe.",
+            show_default="with --from, the recipe of the paper",
+            rich_help_panel=MODEL,
         ),
     ] = None,
     start: Annotated[
         Path | None,
-        typer.Option("--from", metavar="CHECKPOINT", help="Fine-tune these weights."),
+        typer.Option(
+            "--from",
+            metavar="CHECKPOINT",
+            help="Fine-tune the weights of this checkpoint.",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Resume the run in --out from its last saved state.")
-    ] = False,
-    epochs: Annotated[int | None, typer.Option(help="Overrides n_epochs of the options.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the text.", rich_help_panel=RECIPE)
+    ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Overrides batch_size: rows of text per step.")
+        int | None, typer.Option(help="Rows of text per window.", rich_help_panel=RECIPE)
     ] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Overrides learning_rate.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="adagrad or adamw.")] = None,
-    warmup_steps: Annotated[int | None, typer.Option(help="Steps of linear warm-up.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Learning rate after warm-up.", rich_help_panel=RECIPE)
+    ] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="adagrad or adamw.", rich_help_panel=RECIPE)
+    ] = None,
+    warmup_steps: Annotated[
+        int | None, typer.Option(help="Steps of linear warm-up.", rich_help_panel=RECIPE)
+    ] = None,
     decay: Annotated[
-        str | None, typer.Option(help="constant, linear, cosine or inverse_sqrt.")
+        str | None,
+        typer.Option(
+            help="Decay of the learning rate: constant, linear, cosine or inverse_sqrt.",
+            rich_help_panel=RECIPE,
+        ),
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="Precision of matrix multiplications: fp32, bf16 or fp16.")
+        str | None,
+        typer.Option(
+            help="Precision of matrix multiplications: fp32, bf16 or fp16.", rich_help_panel=RECIPE
+        ),
     ] = None,
     accumulate_windows: Annotated[
-        int | None, typer.Option(help="Gradient accumulation: windows per optimizer step.")
+        int | None,
+        typer.Option(
+            help="Gradient accumulation: windows per optimizer step.", rich_help_panel=RECIPE
+        ),
     ] = None,
     negatives: Annotated[
         int | None,
-        typer.Option(min=0, help="Replaces n_negative_samples_batch; 0 computes the full softmax."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    save_every: Annotated[int, typer.Option(min=1, help="Save the state every N steps.")] = 1000,
-    log_every: Annotated[int, typer.Option(min=1, help="Log the loss every N steps.")] = 100,
-    heldout: Annotated[
-        list[str] | None,
         typer.Option(
-            help="Held-out text, as --train: its perplexity is measured at every save, and"
-            " OUT/best keeps the best checkpoint.",
+            min=0,
+            help="Sampled words per window; 0 computes the full softmax.",
+            rich_help_panel=RECIPE,
         ),
     ] = None,
-    format: Annotated[str, typer.Option(help=FORMAT)] = "auto",
-    text_field: Annotated[str, typer.Option(help=TEXT_FIELD)] = "text",
-    max_unknown: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Largest accepted share of unknown words."),
-    ] = MAX_UNKNOWN,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Random seed.", rich_help_panel=RECIPE)] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Resume the run in --out from its last save.", rich_help_panel=RUN
+        ),
+    ] = False,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=RUN)
+    ] = "auto",
+    save_every: Annotated[
+        int, typer.Option(min=1, help="Save every N steps.", rich_help_panel=RUN)
+    ] = 1000,
+    log_every: Annotated[
+        int, typer.Option(min=1, help="Log the loss every N steps.", rich_help_panel=RUN)
+    ] = 100,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=RUN)
+    ] = False,
+    train: Annotated[list[str] | None, typer.Option("--train", hidden=True)] = None,
 ) -> None:
-    """Train the biLM by the paper's recipe. Ctrl-C saves and stops; --resume continues.
+    """Train or fine-tune the biLM. Ctrl-C saves and stops, and --resume continues.
 
-    Several GPUs: torchrun --nproc-per-node N --no-python elmo-deploy train ...
+    With several GPUs: torchrun --nproc-per-node N --no-python elmo-deploy train ...
     """
     from dataclasses import asdict
 
+    from elmo_deploy.cli._options.renamed import renamed
     from elmo_deploy.cli._terminal import console as terminal
     from elmo_deploy.training import train as run_training
     from elmo_deploy.training.data.shards import find_shards
     from elmo_export.checkpoint import Checkpoint
+    from elmo_runtime.errors import InputError
     from elmo_runtime.text import Fields
 
     changes = {
@@ -108,6 +164,9 @@ def train(
         "seed": seed,
         **_negatives(negatives),
     }
+    text = renamed("--train", train, "--text", text)
+    if not text:
+        raise InputError("no text is given", hint="name the training text: --text 'shards/*.txt'")
     weights = None if start is None else Checkpoint.read(start)
     fields = Fields(text=text_field)
     result = run_training(
@@ -140,7 +199,9 @@ def train(
     elif result.finished:
         terminal.stdout().print(f"trained: {result.checkpoint}", soft_wrap=True)
         if result.best is not None:
-            terminal.stdout().print(f"best on the held-out text: {result.best}", soft_wrap=True)
+            terminal.stdout().print(
+                f"best checkpoint on the held-out text: {result.best}", soft_wrap=True
+            )
         terminal.stdout().print(
             f"next: elmo-deploy evaluate {result.checkpoint} --text 'heldout/*'", soft_wrap=True
         )
@@ -150,7 +211,7 @@ def train(
 
 
 def _negatives(count: int | None) -> dict[str, Any]:
-    """The options that a number of negatives stands for."""
+    """The training options that `--negatives` sets."""
     if count is None:
         return {}
     return {"sample_softmax": count > 0, "n_negative_samples_batch": count or None}
@@ -169,7 +230,7 @@ def _options(
     if start is not None:
         return TrainingOptions(model=start.config, **changes)
     raise InputError(
-        "neither --options nor --from is given", hint="one must give the model's shape"
+        "neither --options nor --from is given", hint="specify one of them to define the model"
     )
 
 
@@ -181,4 +242,6 @@ def _vocabulary(path: Path | None, start: Checkpoint | None) -> Vocabulary:
         return Vocabulary.read(path)
     if start is not None and start.vocabulary is not None:
         return Vocabulary(start.vocabulary, source="the checkpoint's vocab.txt")
-    raise InputError("no --vocab is given", hint="make one by: elmo-deploy vocabulary")
+    raise InputError(
+        "no --vocab is given", hint="make one with: elmo-deploy vocabulary TEXT -o vocab.txt"
+    )

@@ -1,4 +1,4 @@
-"""`elmo-deploy verify`: a bundle against the reference model."""
+"""`elmo-deploy verify`: compare a bundle with the reference model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="The bundle directory.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle directory.")],
     checkpoint: Annotated[
         Path | None,
         typer.Option(
@@ -19,24 +19,24 @@ def verify(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Check every digest of a bundle, then every output of every graph.
+    """Check every digest of a bundle, and compare every output with the reference model.
 
-    Exit code 3 if an output differs from the reference model by more than its tolerance.
+    The exit code is 3 if an output differs by more than its tolerance.
     """
     from dataclasses import asdict
 
     from elmo_deploy.cli._terminal import console as terminal
-    from elmo_deploy.cli._terminal import progress as parity
+    from elmo_deploy.cli._terminal import progress as reporting
     from elmo_deploy.model.reference import reference
     from elmo_export import Checkpoint, recover_checkpoint, verify_bundle
     from elmo_runtime.bundle.manifest import Bundle
 
     model = Checkpoint.read(checkpoint) if checkpoint else recover_checkpoint(Bundle.open(bundle))
-    with parity.Cost() as cost, parity.progress() as on_progress:
+    with reporting.Cost() as cost, reporting.progress() as on_progress:
         rows = verify_bundle(bundle, reference=reference(model), on_progress=on_progress)
     table = [asdict(row) for row in rows]
     if as_json:
         terminal.print_json({"bundle": str(bundle), **cost.figures(), "parity": table})
         return
-    terminal.stdout().print(parity.table(table))
-    terminal.stdout().print(f"{bundle} is whole and agrees with the reference: {cost}")
+    terminal.stdout().print(reporting.table(table))
+    terminal.stdout().print(f"{bundle} is intact and agrees with the reference model: {cost}")

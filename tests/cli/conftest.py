@@ -1,7 +1,7 @@
-"""The real command line in this process, watched: no network, no shell, no stray writes.
+"""The real command line in this process: no network, no shell, no unexpected writes.
 
-X3: a command that names no URL opens no socket, starts no program and writes only where it was
-told to. Python's audit events see each attempt; the attempt fails, and so does the test.
+X3: a command without a URL opens no socket, starts no program and writes only to its outputs.
+Python's audit events report each attempt; the attempt fails, and so does the test.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import pytest
 from elmo_deploy.cli import main
 from random_models import random_checkpoint, tiny_config
 
-# NVIDIA's cuda.pathfinder asks the system's linker where libdl is when it is imported.
+# When NVIDIA's cuda.pathfinder is imported, it asks the system linker for libdl.
 HARMLESS = ["/sbin/ldconfig", "-p"]
 FORBIDDEN = ("socket.connect", "socket.getaddrinfo", "subprocess.", "os.system", "os.exec")
-allowed_folder: Path | None = None  # while a command runs: the only place it may write to
+allowed_folder: Path | None = None  # The only directory that a running command may write to.
 
 
 def watch(event: str, arguments: tuple[Any, ...]) -> None:
-    """Refuse what no command may do."""
+    """Reject every action that no command may take."""
     if allowed_folder is None or (event == "subprocess.Popen" and arguments[1] == HARMLESS):
         return
     if event.startswith(FORBIDDEN):
@@ -51,7 +51,7 @@ sys.addaudithook(watch)
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command left behind."""
+    """Exit code and output of a command."""
 
     code: int
     stdout: str
@@ -63,7 +63,7 @@ Run = Callable[..., Answer]
 
 @pytest.fixture
 def run(capsys, monkeypatch, tmp_path) -> Run:
-    """Run `elmo-deploy WORDS...`; `typed` is what it reads from stdin."""
+    """Run `elmo-deploy WORDS...`; `typed` is its stdin."""
 
     def run(*words: object, typed: bytes = b"") -> Answer:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed), "utf-8"))
@@ -89,7 +89,7 @@ def model(tiny_checkpoint, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def other_model(tmp_path_factory) -> Path:
-    """The same sizes, other weights."""
+    """A checkpoint of the same size with other weights."""
     folder = tmp_path_factory.mktemp("model") / "other"
     random_checkpoint(tiny_config(), seed=1).write(folder)
     return folder

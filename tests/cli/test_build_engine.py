@@ -1,4 +1,4 @@
-"""The command that compiles a bundle: its table, its second run, and what is missing."""
+"""`elmo-deploy build-engine`: its table, its second run, and missing libraries."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ def no_library(monkeypatch):
     trt_library._load.cache_clear()
 
 
-def test_an_engine_is_built_once_and_found_afterwards(run, own_bundle):
+def test_an_engine_is_built_once(run, own_bundle):
     pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed: no real engines")
     words = ["build-engine", own_bundle, "--precision", "fp32", "--compute-capability", "8.6"]
     words += ["--length", "16", "--batch", "1:2:4"]
@@ -40,7 +40,7 @@ def test_an_engine_is_built_once_and_found_afterwards(run, own_bundle):
     assert report["digest"] in second.stdout and "not executed" in second.stdout
 
 
-def test_without_a_library_one_line_tells_what_to_install(run, own_bundle, no_library):
+def test_without_a_library_the_hint_names_the_extras(run, own_bundle, no_library):
     answer = run("build-engine", own_bundle)
     assert answer.code == 4 and answer.stdout == ""
     error, hint = answer.stderr.splitlines()
@@ -49,11 +49,11 @@ def test_without_a_library_one_line_tells_what_to_install(run, own_bundle, no_li
     assert 'pip install "elmo-deploy[tensorrt-rtx]"' in hint
 
 
-@pytest.mark.parametrize("flavour", ["tensorrt", "tensorrt-rtx"])
-def test_the_library_asked_for_is_the_one_named(run, own_bundle, no_library, flavour):
-    answer = run("build-engine", own_bundle, "--flavour", flavour)
+@pytest.mark.parametrize("compiler", ["tensorrt", "tensorrt-rtx"])
+def test_the_requested_compiler_is_the_one_in_the_hint(run, own_bundle, no_library, compiler):
+    answer = run("build-engine", own_bundle, "--compiler", compiler)
     assert answer.code == 4
-    assert answer.stderr.splitlines()[1] == f'hint: pip install "elmo-deploy[{flavour}]"'
+    assert answer.stderr.splitlines()[1] == f'hint: pip install "elmo-deploy[{compiler}]"'
 
 
 @pytest.mark.parametrize(
@@ -61,20 +61,20 @@ def test_the_library_asked_for_is_the_one_named(run, own_bundle, no_library, fla
     [
         ["--length", "8:16"],
         ["--length", "x"],
-        ["--flavour", "cuda"],
-        ["--length", "0"],  # ended with ZeroDivisionError
+        ["--compiler", "cuda"],
+        ["--length", "0"],  # Raised ZeroDivisionError.
         ["--batch", "0"],
-        ["--precision", "int8"],  # asked for an export in int8, which no engine can be built from
+        ["--precision", "int8"],  # The hint asked for an int8 export, which has no engines.
         ["--precision", "fp8"],
     ],
 )
-def test_a_wish_without_meaning_is_a_usage_error(run, own_bundle, words):
+def test_an_invalid_option_is_a_usage_error(run, own_bundle, words):
     answer = run("build-engine", own_bundle, *words)
     assert answer.code == 2 and words[1] in answer.stderr
 
 
-def test_a_bundle_as_export_writes_it_can_be_compiled(run, own_bundle):
-    """`export` writes fp32 and `build-engine` wanted fp16, so the two without options failed."""
+def test_a_default_export_can_be_compiled(run, own_bundle):
+    """`export` writes fp32 and `build-engine` required fp16, so the defaults failed together."""
     pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed: no real engines")
     words = ["--compute-capability", "8.6", "--length", "16", "--batch", "1:2:4"]
     answer = run("build-engine", own_bundle, *words)

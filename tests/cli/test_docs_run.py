@@ -1,4 +1,4 @@
-"""Every page of the documentation, run from its first command to its last.
+"""Every command of every page of the documentation is run in order.
 
 The pages name files that a user has: `workspace` makes small real ones with those names.
 """

@@ -1,4 +1,4 @@
-"""doctor tries what it reports."""
+"""`elmo-deploy doctor` runs every backend that it reports."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def test_the_cpu_backend_works_here(run):
     assert answer.code == 0 and "onnxruntime-cpu" in answer.stdout
 
 
-def test_json_is_all_that_stdout_holds(run):
+def test_stdout_contains_only_json(run):
     answer = run("doctor", "--json")
     report = json.loads(answer.stdout)
     assert report["usable"] and report["packages"]["onnxruntime"]
@@ -35,7 +35,7 @@ def test_no_usable_backend_is_exit_code_4(run, monkeypatch):
     assert answer.code == 4 and "no backend can be used here" in answer.stderr
 
 
-def test_a_provider_that_is_not_there_is_not_reported_as_working():
+def test_a_missing_provider_is_not_reported_as_working():
     finding = try_onnxruntime("onnxruntime-rocm", "ROCMExecutionProvider", extra="gpu")
     assert not finding.ok
 
@@ -44,7 +44,7 @@ def test_a_provider_that_is_not_there_is_not_reported_as_working():
     ("cpu", "gpu", "trapped"),
     [("1.32", "1.31", True), ("1.32", None, False), (None, "1.31", False)],
 )
-def test_both_onnxruntimes_at_once_are_a_trap(cpu, gpu, trapped):
+def test_two_installed_onnxruntimes_are_reported(cpu, gpu, trapped):
     assert bool(find_traps({"onnxruntime": cpu, "onnxruntime-gpu": gpu})) is trapped
 
 
@@ -52,12 +52,12 @@ DAMAGED = {
     "an empty folder": {},
     "no library in it": {"__init__.py": "from onnxruntime.capi import nothing\n"},
     "another error": {"__init__.py": "raise SystemError('initialization failed')\n"},
-    "an attribute that is gone": {"__init__.py": "import sys\nsys.nothing_of_this_name\n"},
+    "an attribute that is gone": {"__init__.py": "import sys\nsys.no_such_name\n"},
     "half of the names": {"__init__.py": "__version__ = '1.0'\n"},
 }
 
 
-# Python prefers an installed package to an empty folder, so the test imports the folder itself.
+# Python prefers an installed package to an empty directory, so the test imports the directory.
 WITH_A_FOLDER = """
 import pathlib, sys, types
 for folder in map(pathlib.Path, sys.argv[1:]):
@@ -71,7 +71,7 @@ main(["doctor", "--json"])
 @pytest.mark.parametrize("package", ["onnxruntime", "tensorrt", "tensorrt_rtx", "cuda"])
 @pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_installation_is_reported(tmp_path, package, content):
-    """What an uninstall leaves behind ended `doctor` with AttributeError or SystemError."""
+    """The remains of an uninstalled package ended `doctor` with AttributeError or SystemError."""
     (tmp_path / package).mkdir()
     for name, text in content.items():
         (tmp_path / package / name).write_text(text)
@@ -99,7 +99,7 @@ def test_a_damaged_installation_is_reported(tmp_path, package, content):
 def test_missing_cuda_libraries_are_named(tmp_path, monkeypatch):
     """`doctor` said "onnxruntime took CPUExecutionProvider instead" and not which file is missing.
 
-    onnxruntime prints the CUDA libraries that it cannot load, and says nothing of cuDNN.
+    onnxruntime prints the CUDA libraries that it cannot load, but not that cuDNN is missing.
     """
     provider = tmp_path / "capi" / "libonnxruntime_providers_cuda.so"
     provider.parent.mkdir()
@@ -116,7 +116,7 @@ def test_missing_cuda_libraries_are_named(tmp_path, monkeypatch):
 
 
 def library_of_doctor(library):
-    """The fake with what doctor needs before it looks for libraries."""
+    """The fake module with everything that `doctor` reads before it looks for libraries."""
     return SimpleNamespace(**vars(library), SessionOptions=SimpleNamespace)
 
 
@@ -129,7 +129,7 @@ def library_of_doctor(library):
     ],
 )
 def test_the_hint_fits_the_reason(monkeypatch, is_built, compiler, expected):
-    """The hint was always "install g++", also where g++ is and where the library is built."""
+    """The hint was always "install g++", even with g++ installed or the library built."""
     monkeypatch.setattr(environment.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(environment.shutil, "which", lambda name: compiler)
     hint = environment._hint_for_native(is_built)
@@ -137,8 +137,8 @@ def test_the_hint_fits_the_reason(monkeypatch, is_built, compiler, expected):
     assert ("install g++" in hint) == (expected == "install g++")
 
 
-def test_the_trap_names_the_one_that_is_in_use(monkeypatch):
-    """`doctor` said that the CPU wins, also when the GPU build was installed last."""
+def test_the_onnxruntime_in_use_is_named(monkeypatch):
+    """`doctor` reported the CPU build even if the GPU build was installed last."""
     import onnxruntime
 
     (trap,) = find_traps({"onnxruntime": "1.32", "onnxruntime-gpu": "1.31"})

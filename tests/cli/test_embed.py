@@ -29,7 +29,7 @@ def expected(bundle):
 
 
 def read(path, output):
-    """The vectors of each sentence, whatever the format."""
+    """The vectors of each sentence in any format."""
     if path.suffix == ".hdf5":
         with h5py.File(path) as file:
             return [file[str(index)][:] for index in range(len(SENTENCES))]
@@ -44,7 +44,7 @@ def read(path, output):
 
 @pytest.mark.parametrize("suffix", [".hdf5", ".npz", ".safetensors"])
 @pytest.mark.parametrize("output", OUTPUTS)
-def test_every_format_holds_what_the_library_computes(
+def test_every_format_contains_the_vectors_of_the_library(
     run, bundle, text, expected, tmp_path, suffix, output
 ):
     out = tmp_path / f"out{suffix}"
@@ -64,7 +64,7 @@ def test_stdin_and_half_precision_and_the_summary_as_json(run, bundle, expected,
     np.testing.assert_array_equal(vectors, expected["elmo"][0].astype(np.float16))
 
 
-def test_hdf5_remembers_the_sentences_as_allennlp_does(run, bundle, text, tmp_path):
+def test_hdf5_indexes_sentences_as_allennlp_does(run, bundle, text, tmp_path):
     out = tmp_path / "out.hdf5"
     run("embed", bundle, text, "-o", out)
     with h5py.File(out) as file:
@@ -73,7 +73,7 @@ def test_hdf5_remembers_the_sentences_as_allennlp_does(run, bundle, text, tmp_pa
 
 
 def lookup(file, sentence):
-    """What scripts for the files of AllenNLP do, from Python 2 and h5py 2 to today."""
+    """Read as scripts for AllenNLP files do, from Python 2 and h5py 2 to today."""
     index = json.loads(file.get("sentence_to_index")[0])
     assert json.loads(file["sentence_to_index"][0]) == index
     vectors = file[index[sentence]]
@@ -82,7 +82,7 @@ def lookup(file, sentence):
 
 
 def test_scripts_for_allennlp_find_each_line_of_the_input(run, bundle, tmp_path):
-    """The index held the tokens joined by single spaces: lines with other white space were lost."""
+    """The index contained tokens joined by single spaces, not lines with other white space."""
     lines = ["  the\tcat  is on the mat ", "dogs are\u00a0in the fog", 'a "quoted"  d\u00e9j\u00e0']
     (tmp_path / "in.txt").write_text("\n".join(lines), "utf-8")
     assert run("embed", bundle, tmp_path / "in.txt", "-o", tmp_path / "out.hdf5").code == 0
@@ -99,7 +99,7 @@ def test_scripts_for_allennlp_find_each_line_of_the_input(run, bundle, tmp_path)
 
 
 def test_datasets_are_named_by_the_sentences_with_the_options_of_old_scripts(run, bundle, tmp_path):
-    """Both options together, which AllenNLP needed, were refused."""
+    """Both options together, as used with AllenNLP, were rejected."""
     out, options = tmp_path / "out.hdf5", ("--use-sentence-keys", "--forget-sentences")
     typed = b" the  cat\nand/or\n"
     answer = run("embed", bundle, "-", "-o", out, "--outputs", "layers", *options, typed=typed)
@@ -124,7 +124,7 @@ def test_proteins_are_found_by_their_ids(run, bundle, tmp_path):
 
 @pytest.mark.parametrize("out", ["out.npz", "folder"])
 def test_tokens_that_are_cut_are_counted_and_reported_once(run, bundle, tmp_path, out):
-    """Words beyond 48 bytes got the vector of their beginning, and nobody heard of it."""
+    """Words longer than 48 bytes got the vector of their beginning without a message."""
     typed = f"{'x' * 48} {'x' * 49} {'é' * 25}\n{'x' * 49} {'é' * 24}\n".encode()
     answer = run("embed", bundle, "-", "-o", tmp_path / out, "--json", typed=typed)
     assert json.loads(answer.stdout)["cut_tokens"] == 3
@@ -133,7 +133,7 @@ def test_tokens_that_are_cut_are_counted_and_reported_once(run, bundle, tmp_path
     assert "longer than" not in answer.stderr
 
 
-def test_a_carried_state_goes_from_batch_to_batch_by_rows(run, bundle, tmp_path):
+def test_a_carried_state_continues_row_by_row(run, bundle, tmp_path):
     out = tmp_path / "out.hdf5"
     words = ["--state", "carry", "--rows", 1]
     assert run("embed", bundle, "-", "-o", out, *words, typed=b"the cat\nthe cat\n").code == 0
@@ -165,13 +165,13 @@ def test_a_line_that_is_not_utf8_is_named_and_no_file_is_left(run, bundle, tmp_p
         (["-o", "out.npz", "--token-budget", "0"], 2, "--token-budget"),
     ],
 )
-def test_a_wish_that_cannot_be_met_has_its_exit_code(run, bundle, text, words, code, said):
+def test_invalid_options_have_their_exit_codes(run, bundle, text, words, code, said):
     answer = run("embed", bundle, text, *words)
     assert answer.code == code and said in answer.stderr
 
 
-def test_a_path_may_hold_brackets(run, bundle, text, tmp_path):
-    """The file was written, then its path was read as markup: MarkupError, exit code 1."""
+def test_a_path_may_contain_brackets(run, bundle, text, tmp_path):
+    """The file was written, then its path was read as markup and raised MarkupError."""
     (tmp_path / "a[").mkdir()
     out = tmp_path / "a[" / "b].npz"
     answer = run("embed", bundle, text, "-o", out)

@@ -1,4 +1,4 @@
-"""Large inputs: a folder of parts that survives signals and full disks, and can be divided."""
+"""Large inputs: a directory of parts that survives signals and full disks, and can be divided."""
 
 import gzip
 import json
@@ -38,12 +38,12 @@ def corpus(tmp_path):
 
 @pytest.fixture
 def whole(run, bundle, corpus, tmp_path):
-    """What an undisturbed run leaves."""
+    """The result of an undisturbed run."""
     assert run("embed", bundle, corpus, "-o", tmp_path / "whole", *PARTS).code == 0
     return content(tmp_path / "whole")
 
 
-def test_the_folder_holds_what_the_library_computes(run, bundle, corpus, tmp_path):
+def test_the_directory_contains_the_vectors_of_the_library(run, bundle, corpus, tmp_path):
     out = tmp_path / "out"
     answer = run("embed", bundle, corpus, "-o", out, *PARTS, "--outputs", "elmo,default", "--json")
     assert json.loads(answer.stdout)["sentences"] == len(SENTENCES)
@@ -61,14 +61,14 @@ def test_the_folder_holds_what_the_library_computes(run, bundle, corpus, tmp_pat
         np.testing.assert_array_equal(row["default"], expected["default"][number])
 
 
-def test_workers_leave_together_what_one_leaves(run, bundle, corpus, tmp_path, whole):
+def test_several_workers_write_the_same_as_one(run, bundle, corpus, tmp_path, whole):
     for index in range(3):
         words = ["--shard", f"{index}/3"]
         assert run("embed", bundle, corpus, "-o", tmp_path / "out", *PARTS, *words).code == 0
     assert content(tmp_path / "out") == whole
 
 
-def test_sigterm_ends_it_after_the_part_and_resume_goes_on(run, bundle, corpus, tmp_path):
+def test_sigterm_stops_after_the_part_and_resume_continues(run, bundle, corpus, tmp_path):
     many, out = tmp_path / "many.txt", tmp_path / "out"
     many.write_text("\n".join(SENTENCES * 20))
     words = ["embed", bundle, many, "-o", out, *PARTS, "--json"]
@@ -85,18 +85,21 @@ def test_sigterm_ends_it_after_the_part_and_resume_goes_on(run, bundle, corpus, 
     assert content(out) == content(tmp_path / "whole")
 
 
-def test_a_full_disk_is_told_and_resume_goes_on(run, bundle, corpus, tmp_path, whole):
+def test_a_full_disk_is_reported_and_resume_continues(run, bundle, corpus, tmp_path, whole):
     words = ["embed", bundle, corpus, "-o", tmp_path / "out", *PARTS]
     full = subprocess.run(
         [sys.executable, "-c", WITH_SMALL_FILES, *map(str, words)], capture_output=True, text=True
     )
     assert full.returncode == 5
-    assert "part-00000.parquet cannot be written: File too large\nhint: make room" in full.stderr
+    assert (
+        "part-00000.parquet cannot be written: the file size limit is reached\nhint: raise"
+        in full.stderr
+    )
     assert run(*words, "--resume").code == 0
     assert content(tmp_path / "out") == whole
 
 
-def test_skipped_lines_are_told(run, bundle, tmp_path):
+def test_skipped_lines_are_reported(run, bundle, tmp_path):
     (tmp_path / "bad.txt").write_bytes(b"good\nbad \xff\ngood")
     for out in (tmp_path / "folder", tmp_path / "file.npz"):
         answer = run("embed", bundle, tmp_path / "bad.txt", "-o", out, "--on-error", "skip")
@@ -113,22 +116,20 @@ def test_fields_are_named(run, bundle, corpus, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["-o", "out.npz", "--resume"], "out.npz is one file, which can be neither resumed"),
+        (["-o", "out.npz", "--resume"], "out.npz is one file, which cannot be resumed"),
         (["-o", "out.npz", "--shard", "0/2"], "one file"),
         (["-o", "out", "--shard", "2/2"], "write i/n with i from 0 to n - 1"),
-        (["-o", "out", "--state", "carry"], "a folder's parts cannot carry a state"),
-        (["-o", "out", "--rows", "64"], "--rows has no meaning with --out out"),
-        (["-o", "out", "--forget-sentences"], "--forget-sentences has no meaning with --out"),
-        (["-o", "out", "--use-sentence-keys"], "--use-sentence-keys has no meaning with --out"),
+        (["-o", "out", "--state", "carry"], "parts of a directory cannot carry a state"),
+        (["-o", "out", "--rows", "64"], "--rows has no effect on out"),
+        (["-o", "out", "--forget-sentences"], "--forget-sentences has no effect on out"),
+        (["-o", "out", "--use-sentence-keys"], "--use-sentence-keys has no effect on out"),
         (["-o", "out", "--outputs", "layers"], "name word_emb, lstm_outputs1, lstm_outputs2"),
         (["-o", "out", "--on-error", "ignore"], "use fail or skip"),
         (["-o", "out", "--format", "csv"], "use auto, text, jsonl, parquet"),
         (["-o", "out", "--text-field", "body"], "has no field 'body'"),
     ],
 )
-def test_a_wish_that_cannot_be_met_is_refused(
-    run, bundle, corpus, tmp_path, monkeypatch, words, said
-):
+def test_invalid_options_are_rejected(run, bundle, corpus, tmp_path, monkeypatch, words, said):
     monkeypatch.chdir(tmp_path)
     answer = run("embed", bundle, corpus / "c.jsonl", *words, "--backend", "onnxruntime-cpu")
     assert answer.code == 2 and said in answer.stderr

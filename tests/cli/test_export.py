@@ -1,4 +1,4 @@
-"""A checkpoint becomes a bundle that was compared with the reference, and stays comparable."""
+"""`export` compares a bundle with the reference model, and `verify` compares it again."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ import pytest
 from elmo_runtime.bundle.manifest import Bundle
 
 
-def test_export_prints_the_parity_table_and_what_it_cost(run, model, bundle, tmp_path):
+def test_export_prints_the_parity_table_with_time_and_memory(run, model, bundle, tmp_path):
     (tmp_path / "text.txt").write_text("the cat sat\non the mat\n")
     other = tmp_path / "bundle"
     answer = run("export", model, "-o", other, "--joined", "--warm", tmp_path / "text.txt")
@@ -24,7 +24,7 @@ def test_export_prints_the_parity_table_and_what_it_cost(run, model, bundle, tmp
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_without_onnxruntime_export_names_the_extras(run, model, tmp_path, monkeypatch, precision):
-    """The extra `export` does not bring it, for [cpu] and [gpu] exclude each other."""
+    """The extra `export` does not install it, because [cpu] and [gpu] exclude each other."""
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     answer = run("export", model, "-o", tmp_path / "bundle", "--precision", precision)
     assert answer.code == 4 and not (tmp_path / "bundle").exists()
@@ -43,7 +43,7 @@ def test_verify_repeats_the_comparison(run, bundle):
     assert answer.code == 0 and all(row["passed"] for row in report["parity"])
 
 
-def test_verify_refuses_the_weights_of_another_model(run, bundle, other_model):
+def test_verify_rejects_the_weights_of_another_model(run, bundle, other_model):
     answer = run("verify", bundle, "--checkpoint", other_model)
     assert answer.code == 3
     assert answer.stderr.startswith("error: ") and "BEYOND TOLERANCE" in answer.stderr
@@ -65,7 +65,7 @@ def test_verify_names_the_file_that_changed(run, bundle, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["bundle", "model"])
-def test_inspect_tells_what_there_is(run, request, kind):
+def test_inspect_prints_the_contents(run, request, kind):
     answer = run("inspect", request.getfixturevalue(kind), "--json")
     description = json.loads(answer.stdout)
     assert description["model"]["projection_dim"] == 8
@@ -74,6 +74,6 @@ def test_inspect_tells_what_there_is(run, request, kind):
     assert table.code == 0 and "12,208 parameters" in table.stdout
 
 
-def test_what_inspect_counts_is_what_the_checkpoint_holds(run, model, tiny_checkpoint):
+def test_inspect_counts_the_weights_of_the_checkpoint(run, model, tiny_checkpoint):
     held = sum(np.size(tensor) for tensor in tiny_checkpoint.tensors.values())
     assert json.loads(run("inspect", model, "--json").stdout)["parameters"] == held

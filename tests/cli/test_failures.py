@@ -1,4 +1,4 @@
-"""Every failure is one line what, one line how to mend it, and its own exit code."""
+"""Every failure is one line with the problem, one line with the fix, and an exit code."""
 
 import builtins
 import re
@@ -36,7 +36,7 @@ def fail_with(monkeypatch, error):
 
 
 @pytest.mark.parametrize(("kind", "code"), CODES)
-def test_each_error_of_ours_has_its_exit_code(run, monkeypatch, kind, code):
+def test_each_known_error_has_its_exit_code(run, monkeypatch, kind, code):
     fail_with(monkeypatch, kind("what  happened", hint="what to do"))
     answer = run("inspect")
     assert answer.code == code
@@ -62,7 +62,7 @@ def test_an_unexpected_error_is_one_line_without_a_traceback(run, monkeypatch):
     assert "Traceback" not in answer.stderr
 
 
-def test_debug_shows_the_traceback_and_keeps_the_code_wherever_it_stands(run, tmp_path):
+def test_debug_shows_the_traceback_in_every_position(run, tmp_path):
     for words in (["--debug", "inspect", tmp_path], ["inspect", tmp_path, "--debug"]):
         answer = run(*words)
         assert answer.code == 5 and "Traceback" in answer.stderr
@@ -78,8 +78,8 @@ def test_a_missing_package_names_its_extra(run, monkeypatch, package, extra):
     assert answer.stderr.endswith(f'hint: pip install "elmo-deploy[{extra}]"\n')
 
 
-def test_ctrl_c_leaves_quietly(run, monkeypatch):
-    monkeypatch.setattr(cli.LazyVerbs, "get_command", interrupt)
+def test_ctrl_c_exits_without_a_message(run, monkeypatch):
+    monkeypatch.setattr(cli.LazyCommands, "get_command", interrupt)
     answer = run("doctor")
     assert (answer.code, answer.stderr) == (130, "")
 
@@ -88,12 +88,12 @@ def interrupt(*_):
     raise KeyboardInterrupt
 
 
-def test_a_wrong_verb_is_a_usage_error(run):
+def test_an_unknown_command_is_a_usage_error(run):
     answer = run("exprot")
     assert answer.code == 2 and "No such command 'exprot'" in answer.stderr
 
 
-def test_help_lists_every_verb_without_a_heavy_import(run, monkeypatch):
+def test_help_lists_every_command_without_a_heavy_import(run, monkeypatch):
     heavy = {"torch", "onnx", "onnxruntime", "h5py", "tensorrt", "tensorrt_rtx", "numpy"}
     real_import = builtins.__import__
 
@@ -104,13 +104,13 @@ def test_help_lists_every_verb_without_a_heavy_import(run, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", light_import)
     answer = run("--help")
     assert answer.code == 0, answer.stderr
-    assert all(verb in answer.stdout for verb in cli.VERBS)
+    assert all(command in answer.stdout for command in cli.COMMANDS)
 
 
-@pytest.mark.parametrize("verb", cli.VERBS)
-def test_every_verb_explains_itself(run, verb):
-    answer = run(verb, "--help")
-    assert answer.code == 0 and f"elmo-deploy {verb}" in answer.stdout
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_a_help_text(run, command):
+    answer = run(command, "--help")
+    assert answer.code == 0 and f"elmo-deploy {command}" in answer.stdout
 
 
 def directory_of(kind, model, bundle, tmp_path):
@@ -126,13 +126,13 @@ def directory_of(kind, model, bundle, tmp_path):
     [
         ("verify",),
         ("embed", "-", "-o", "out.npz"),
-        ("build-engine", "--flavour", "tensorrt-rtx", "--compute-capability", "8.6"),
+        ("build-engine", "--compiler", "tensorrt-rtx", "--compute-capability", "8.6"),
     ],
 )
 def test_a_checkpoint_is_not_taken_for_a_broken_bundle(
     run, model, bundle, tmp_path, monkeypatch, kind, words
 ):
-    """`verify` on a checkpoint said: manifest.json does not exist, export the bundle anew."""
+    """`verify` on a checkpoint said that manifest.json does not exist."""
     monkeypatch.chdir(tmp_path)
     path = directory_of(kind, model, bundle, tmp_path)
     answer = run(words[0], path, *words[1:])
@@ -152,15 +152,15 @@ def test_a_checkpoint_is_not_taken_for_a_broken_bundle(
 def test_a_bundle_is_not_taken_for_a_broken_checkpoint(
     run, model, bundle, tmp_path, monkeypatch, kind, said, words
 ):
-    """`export` and `evaluate` of a bundle said: model.safetensors does not exist."""
+    """`export` and `evaluate` on a bundle said that model.safetensors does not exist."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text("the cat\n")
     answer = run(words[0], directory_of(kind, model, bundle, tmp_path), *words[1:])
     assert answer.code == 5 and said in answer.stderr.splitlines()[0]
 
 
-def test_no_hint_says_to_install_again_without_the_options_that_do_it():
-    """Pip took the wheel from its cache, built without a compiler, and nothing changed."""
+def test_every_hint_to_reinstall_has_the_options_for_it():
+    """Pip installed the cached wheel, built without a compiler, and nothing changed."""
     again = re.compile(r"(install|elmo-deploy) again|\banew, for a faster|force-reinstall")
     for package in (elmo_runtime, elmo_export, elmo_deploy):
         for path in Path(package.__file__).parent.rglob("*.py"):

@@ -1,4 +1,4 @@
-"""A disk that fills up in the middle: exit code 5, one line and a hint, and nothing left behind.
+"""A disk that becomes full during a command: exit code 5, one line, a hint, and no remains.
 
 Each command runs in a process of its own, because the worst faults came after its last line: HDF5
 crashed while the interpreter ended.
@@ -27,7 +27,7 @@ Disk = Callable[[int], Path]
 
 @pytest.fixture
 def disk(tmp_path) -> Iterator[Disk]:
-    """A function that mounts a disk of so many KiB."""
+    """A function that mounts a disk of the given size in KiB."""
     place = tmp_path / "disk"
     place.mkdir()
 
@@ -43,14 +43,14 @@ def disk(tmp_path) -> Iterator[Disk]:
 
 
 def run(*words: object, limit: int | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command; limit: KiB that a file may have, as `ulimit -f`."""
+    """Run a command. `limit` is the largest file in KiB, as in `ulimit -f`."""
     shell = [] if limit is None else ["bash", "-c", f'ulimit -f {limit}; exec "$@"', "-"]
     command = [*shell, *CLI, *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
 def refuses(done: subprocess.CompletedProcess[str], reason: str) -> bool:
-    """Whether a command ended as it should: one line, a hint, no traceback, no crash."""
+    """Check how a command ended: one line, a hint, no traceback, no crash."""
     lines = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
     assert done.returncode == 5, done.stderr
     assert [line.partition(":")[0] for line in lines] == ["error", "hint"], done.stderr
@@ -58,13 +58,13 @@ def refuses(done: subprocess.CompletedProcess[str], reason: str) -> bool:
 
 
 def left_in(folder: Path) -> set[str]:
-    """Names of the files below, hidden ones too."""
+    """Names of all files in a directory, including hidden ones."""
     return {path.name for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory) -> Path:
-    """Sentences whose vectors need more than the small disks have."""
+    """Sentences whose vectors do not fit on the small disks."""
     path = tmp_path_factory.mktemp("text") / "text.txt"
     path.write_text("the cat sat on the mat while dogs bark\n" * 1500)
     return path
@@ -142,12 +142,12 @@ def training(text, tmp_path_factory) -> list[object]:
     (folder / "vocab.txt").write_text("\n".join(["<S>", "</S>", "<UNK>", *words]) + "\n")
     return [
         "train", "--options", folder / "options.json", "--vocab", folder / "vocab.txt",
-        "--train", text, "--log-every", 1, "--save-every", 40, "-o",
+        "--text", text, "--log-every", 1, "--save-every", 40, "-o",
     ]  # fmt: skip
 
 
 def test_training_on_a_full_disk(training, disk):
-    """What was saved before stays and can be resumed; nothing half written does."""
+    """The previous save remains and can be resumed; no partial file remains."""
     place = disk(170)
     done = run(*training, place / "run", "--json")
     assert refuses(done, "no space")

@@ -1,4 +1,4 @@
-"""The help texts and the names of options."""
+"""Help texts, and old and new names of options."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import re
 import pytest
 import typer
 
-from elmo_deploy.cli import VERBS, app
+from elmo_deploy.cli import COMMANDS, app
 
-WIDE = 400  # columns: no text is folded
+WIDE = 400  # Columns, so that no text is folded.
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text without the frames that rich draws around it."""
+    """The words of a text without the frames of rich."""
     return re.sub(r"[│╭╮╰╯─]", " ", text).split()
 
 
@@ -29,18 +29,18 @@ def parameters_of(command: str):
     return typer.main.get_command(app).get_command(None, command).params
 
 
-@pytest.mark.parametrize("command", VERBS)
-def test_a_help_text_is_shown_whole(command, run, monkeypatch):
-    """Nine texts lost their "[default: ...]": rich read it as markup and dropped it."""
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_help_text_is_complete(command, run, monkeypatch):
+    """Nine texts lost their "[default: ...]", which rich read as markup."""
     shown = help_of(command, run, monkeypatch)
     for parameter in parameters_of(command):
         if not getattr(parameter, "hidden", False):
             assert " ".join(words_of(parameter.help)) in shown
 
 
-@pytest.mark.parametrize("command", VERBS)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_is_described(command):
-    """`benchmark --batch` was described by its lost default only, so by nothing."""
+    """The description of `benchmark --batch` was its default only, and the default was lost."""
     for parameter in parameters_of(command):
         if not getattr(parameter, "hidden", False):
             assert re.search(r"[a-z]{3}", re.sub(r"\[.*?\]", "", parameter.help)), parameter.name
@@ -56,15 +56,15 @@ def test_every_option_is_described(command):
         ("build-engine", "buckets from 8 to 128, and one plan up to 2048"),
         ("build-engine", "this GPU's"),
         ("export", "fp32"),
-        ("train", "the one of --from"),
-        ("train", "with --from, the paper's recipe"),
+        ("train", "that of --from"),
+        ("train", "with --from, the recipe of the paper"),
     ],
 )
 def test_a_default_that_is_computed_is_shown(command, default, run, monkeypatch):
     assert f"[default: ({default})]" in help_of(command, run, monkeypatch)
 
 
-def test_the_default_of_build_engine_is_the_one_of_the_profiles():
+def test_the_default_of_build_engine_is_that_of_the_profiles():
     profiles = importlib.import_module("elmo_export.engines.profiles")
     (batch,) = (p for p in parameters_of("build-engine") if p.name == "batch")
     assert str(profiles.TOKEN_BUDGET) in batch.show_default
@@ -75,8 +75,8 @@ def test_the_default_of_build_engine_is_the_one_of_the_profiles():
     ("old", "new", "value"),
     [("--output", "--outputs", "default"), ("--batch", "--token-budget", "100")],
 )
-def test_an_option_may_have_its_old_name(old, new, value, run, bundle, tmp_path):
-    """`--output` stood beside `--out`, and `--batch` meant tokens in this command only."""
+def test_an_old_name_of_an_option_warns(old, new, value, run, bundle, tmp_path):
+    """`--output` was easy to confuse with `--out`, and `--batch` meant tokens only in `embed`."""
     text = b"the cat\n"
     answer = run("embed", bundle, "-", "-o", tmp_path / "old.npz", old, value, typed=text)
     assert answer.code == 0
@@ -89,16 +89,38 @@ def test_an_option_may_have_its_old_name(old, new, value, run, bundle, tmp_path)
 
 
 def test_rows_without_a_carried_state_are_refused(run, bundle, tmp_path):
-    """`--rows 3` with state zero was ignored in silence."""
+    """`--rows 3` with the state `zero` was ignored without a message."""
     out = tmp_path / "out.npz"
     answer = run("embed", bundle, "-", "-o", out, "--rows", 3, typed=b"the cat\n")
     assert answer.code == 2
-    assert "--rows 3 has no meaning with --state zero" in answer.stderr
+    assert "--rows 3 has no effect with --state zero" in answer.stderr
     assert not out.exists()
 
 
-def test_several_outputs_need_a_folder(run, bundle, tmp_path):
-    """The list was looked up as one name: "output 'elmo,default' does not exist"."""
+def test_several_outputs_need_a_directory(run, bundle, tmp_path):
+    """The list was read as one name: "output 'elmo,default' does not exist"."""
     out = tmp_path / "out.npz"
     answer = run("embed", bundle, "-", "-o", out, "--outputs", "elmo,default", typed=b"the cat\n")
-    assert answer.code == 2 and "takes one output" in answer.stderr and "folder" in answer.stderr
+    assert answer.code == 2 and "takes one output" in answer.stderr and "directory" in answer.stderr
+
+
+def test_the_exit_codes_are_listed(run):
+    """Only the README listed them."""
+    listed = run("--help").stdout.partition("Exit codes:")[2]
+    assert re.findall(r"^\s*(\d+)  [A-Za-z]", listed, re.M) == ["0", "1", "2", "3", "4", "5", "130"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_json(command):
+    """`import` and `vocabulary` had no `--json`."""
+    assert any("--json" in parameter.opts for parameter in parameters_of(command))
+
+
+@pytest.mark.filterwarnings("default::FutureWarning")
+def test_the_old_names_of_the_compiler_and_the_training_text_warn(run, bundle, tmp_path):
+    answer = run("build-engine", bundle, "--flavour", "tensorrt", "--length", "0")
+    assert answer.code == 2 and "--flavour is now called --compiler" in answer.stderr
+    answer = run("train", "--train", "none*", "-o", tmp_path / "run")
+    assert answer.code != 0 and "--train is now called --text" in answer.stderr
+    answer = run("train", "-o", tmp_path / "run")
+    assert answer.code == 2 and "--text 'shards/*.txt'" in answer.stderr

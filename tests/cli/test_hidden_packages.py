@@ -1,4 +1,4 @@
-"""Every command runs without the packages that it does not need, and names those that it does."""
+"""Every command runs without the packages that it does not need, and names missing ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from elmo_deploy.cli import VERBS
+from elmo_deploy.cli import COMMANDS
 from elmo_deploy.importers.bilm_hdf5 import export_hdf5
 from elmo_export.checkpoint import Checkpoint
 
@@ -33,14 +33,14 @@ class Hide:
 
 sys.meta_path.insert(0, Hide())
 """
-ENGINE = ("--flavour", "tensorrt-rtx", "--precision", "fp32", "--compute-capability", "8.6",
+ENGINE = ("--compiler", "tensorrt-rtx", "--precision", "fp32", "--compute-capability", "8.6",
           "--length", "16", "--batch", "1")  # fmt: skip
 RECIPE = {"batch_size": 1, "unroll_steps": 5, "n_train_tokens": 240, "n_epochs": 1,
           "n_negative_samples_batch": 3}  # fmt: skip
 QUICK = ("--batch", "1", "--length", "2", "--ragged", "0", "--rounds", "1", "--seconds", "0",
          "--system", "cpu-packed")  # fmt: skip
 
-# A command and its arguments -> the packages that it needs. Everything else is hidden from it.
+# A command and its arguments -> the packages that it needs. All others are hidden.
 RUNS = [
     ("import --options options.json --weights weights.hdf5 -o imported", {"h5py"}),
     ("import --to-hdf5 checkpoint -o hdf5", {"h5py"}),
@@ -59,7 +59,7 @@ RUNS = [
     ("export checkpoint -o exported", {"torch", "onnx", "onnxruntime"}),
     ("evaluate language-model --text text.txt --batch-size 1", {"torch"}),
     (
-        "train --train text.txt --vocab vocab.txt --options recipe.json -o run",
+        "train --text text.txt --vocab vocab.txt --options recipe.json -o run",
         {"torch", "tensorboard", "matplotlib"},
     ),
 ]
@@ -68,7 +68,7 @@ NEEDS = [
     ("export checkpoint -o exported", "torch", "export"),
     ("verify bundle", "onnx", "export"),
     ("evaluate language-model --text text.txt", "torch", "train"),
-    ("train --train text.txt --vocab vocab.txt --from checkpoint -o run", "torch", "train"),
+    ("train --text text.txt --vocab vocab.txt --from checkpoint -o run", "torch", "train"),
     ("import --options options.json --weights weights.hdf5 -o imported", "h5py", "hdf5"),
     ("embed bundle text.txt -o vectors.hdf5", "h5py", "hdf5"),
     ("embed bundle text.txt -o vectors.npz", "onnxruntime", "cpu"),
@@ -90,7 +90,7 @@ def with_softmax(checkpoint: Checkpoint) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory, model, bundle) -> Path:
-    """A folder with everything that the commands of this file read."""
+    """A directory with every input of the commands in this file."""
     folder = tmp_path_factory.mktemp("hidden")
     shutil.copytree(model, folder / "checkpoint")
     shutil.copytree(bundle, folder / "bundle")
@@ -107,7 +107,7 @@ def material(tmp_path_factory, model, bundle) -> Path:
 
 @pytest.fixture
 def run_without(material, tmp_path):
-    """Run a command in a process, and processes below it, that cannot import these packages."""
+    """Run a command in a process that cannot import these packages, nor can its children."""
     shutil.copytree(material, tmp_path, dirs_exist_ok=True)
     paths = [tmp_path / "hide", ROOT, ROOT / "runtime", ROOT / "export"]
 
@@ -152,7 +152,7 @@ def test_a_package_that_a_command_needs_is_named(run_without, command, package, 
 
 
 def test_the_runs_are_of_all_commands():
-    assert {command.split()[0] for command, _ in RUNS} == set(VERBS)
+    assert {command.split()[0] for command, _ in RUNS} == set(COMMANDS)
 
 
 def test_a_hidden_package_is_missed(run_without):

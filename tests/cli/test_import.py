@@ -1,4 +1,4 @@
-"""Published files in, checkpoint out, and the same files back."""
+"""Published files become a checkpoint, and the checkpoint becomes the same files."""
 
 import json
 import tarfile
@@ -36,10 +36,10 @@ def test_published_weights_become_a_checkpoint_and_come_back(
 
 
 def test_layer_mixes_that_the_format_cannot_hold_are_named(run, tmp_path):
-    """They stayed behind in silence."""
+    """They were omitted without a message."""
     Elmo(tiny_config(), mix_names=["ner", "pos"]).to_checkpoint().write(tmp_path / "model")
     answer = run("import", "--to-hdf5", tmp_path / "model", "-o", tmp_path / "files")
-    assert (answer.code, "so it lacks ner, pos" in answer.stderr) == (0, True)
+    assert (answer.code, "omitted: ner, pos" in answer.stderr) == (0, True)
 
 
 def test_weights_that_are_not_hdf5_are_named_in_one_line(run, published, tmp_path):
@@ -70,6 +70,19 @@ def test_an_archive_of_allennlp_becomes_the_same_checkpoint(
 @pytest.mark.parametrize(
     "words", [[], ["--options", "o.json"], ["--to-hdf5", "m", "--weights", "w"]]
 )
-def test_import_says_which_options_go_together(run, tmp_path, words):
+def test_import_lists_the_valid_combinations_of_options(run, tmp_path, words):
     answer = run("import", *words, "-o", tmp_path / "model")
     assert answer.code == 2 and "hint: one of elmo-deploy import" in answer.stderr
+
+
+def test_results_are_printed_as_json(run, published, tmp_path):
+    """`import` had no `--json`, so scripts had to parse its message."""
+    options, weights = published
+    words = ["--options", options, "--weights", weights, "-o", tmp_path / "model", "--json"]
+    answer = json.loads(run("import", *words).stdout)
+    assert answer == {"checkpoint": str(tmp_path / "model"), "parameters": 12_208, "mixes": []}
+    back = run("import", "--to-hdf5", tmp_path / "model", "-o", tmp_path / "back", "--json")
+    assert json.loads(back.stdout) == {
+        "options": str(tmp_path / "back" / "options.json"),
+        "weights": str(tmp_path / "back" / "weights.hdf5"),
+    }

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from elmo_deploy.cli._terminal.failures import as_ours
+from elmo_deploy.cli._terminal.failures import known_error
 from elmo_runtime.errors import DeviceMemoryError
 
 EMBED_TOO_MUCH = """
@@ -27,8 +27,8 @@ print(elmo.embed(["a b"])["elmo"][0].shape)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is a limit of Linux")
-def test_a_call_that_does_not_fit_says_what_to_do(tiny_bundle):
-    """A bare MemoryError left the caller of `embed` without advice."""
+def test_a_call_without_enough_memory_gives_advice(tiny_bundle):
+    """A plain MemoryError gave the caller of `embed` no advice."""
     done = subprocess.run(
         [sys.executable, "-c", EMBED_TOO_MUCH, str(tiny_bundle)],
         capture_output=True,
@@ -37,7 +37,7 @@ def test_a_call_that_does_not_fit_says_what_to_do(tiny_bundle):
     )
     told, after = done.stdout.splitlines()
     assert "memory" in told and "token_budget" in told
-    assert after == "(2, 16)"  # and the embedder still works
+    assert after == "(2, 16)"  # The embedder still works.
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,6 @@ def test_a_call_that_does_not_fit_says_what_to_do(tiny_bundle):
     ],
 )
 def test_a_command_without_memory_gives_advice(error):
-    """Every such failure was "unexpected", with the hint to show a traceback."""
-    ours = as_ours(error)
-    assert isinstance(ours, DeviceMemoryError) and "smaller" in ours.hint
+    """Every such failure was reported as unexpected, with the hint to show a traceback."""
+    known = known_error(error)
+    assert isinstance(known, DeviceMemoryError) and "smaller" in known.hint

@@ -1,4 +1,4 @@
-"""The layer mix on the command line: what a bundle stores, and what the caller gives."""
+"""Layer mixes on the command line: those of the bundle and those of the caller."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def text(tmp_path):
     ],
 )
 @pytest.mark.parametrize("state", ["zero", "carry"])
-def test_embed_uses_the_mix_that_it_is_given(words, mix, state, run, mixed, text, tmp_path):
+def test_embed_uses_the_given_mix(words, mix, state, run, mixed, text, tmp_path):
     out = tmp_path / "out.npz"
     options = ["--outputs", "default", "--state", state, "--backend", "onnxruntime-cpu"]
     answer = run("embed", mixed, text, "-o", out, *options, *words)
@@ -68,7 +68,7 @@ def test_embed_uses_the_mix_that_it_is_given(words, mix, state, run, mixed, text
         assert np.array_equal(found["vectors"], expected)
 
 
-def test_a_folder_begun_with_one_mix_refuses_another(run, mixed, text, tmp_path):
+def test_a_directory_started_with_one_mix_rejects_another(run, mixed, text, tmp_path):
     pytest.importorskip("pyarrow")
     out = tmp_path / "parts"
     assert run("embed", mixed, text, "-o", out, "--mix", "pos").code == 0
@@ -88,7 +88,7 @@ def test_a_folder_begun_with_one_mix_refuses_another(run, mixed, text, tmp_path)
         (["--outputs", "word_emb", "--gamma", "2"], "--gamma has no effect on the outputs"),
     ],
 )
-def test_a_mix_without_meaning_is_a_usage_error(words, said, run, mixed, text, tmp_path):
+def test_an_invalid_mix_is_a_usage_error(words, said, run, mixed, text, tmp_path):
     answer = run("embed", mixed, text, "-o", tmp_path / "out.npz", *words)
     assert (answer.code, said in answer.stderr) == (2, True), answer.stderr
     assert not (tmp_path / "out.npz").exists()

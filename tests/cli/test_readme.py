@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from elmo_deploy.cli import VERBS, app
+from elmo_deploy.cli import COMMANDS, app
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -48,7 +48,7 @@ def test_the_commands_of_the_docs_have_these_options(script):
 
 def test_the_readme_lists_every_command():
     table = (ROOT / "README.md").read_text("utf-8").partition("## Commands")[2]
-    assert all(f"`{verb}`" in table for verb in VERBS)
+    assert all(f"`{verb}`" in table for verb in COMMANDS)
 
 
 def test_the_readme_and_the_makefile_name_the_same_commands():

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP clean up; what SIGKILL left is removed by the next run."""
+"""SIGTERM and SIGHUP clean up; the next run removes the remains of a SIGKILL."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Embedding:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("name", ["out.hdf5", "out.npz"])
 def test_a_signal_leaves_no_scratch_file(bundle, tmp_path, number, code, name):
-    """SIGTERM and SIGHUP ended the process at once, and a hidden file stayed for ever."""
+    """SIGTERM and SIGHUP ended the process immediately, and a hidden file remained."""
     assert Embedding(bundle, tmp_path / name).end(number) == code
     assert not list(tmp_path.iterdir())
 
@@ -51,7 +51,7 @@ def test_nohup_survives_a_hangup(bundle, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out.npz"]
 
 
-def test_what_a_kill_left_is_removed_by_the_next_run(bundle, tmp_path, run):
+def test_the_next_run_removes_the_remains_of_a_kill(bundle, tmp_path, run):
     embedding = Embedding(bundle, tmp_path / "out.npz")
     assert embedding.end(signal.SIGKILL) == -signal.SIGKILL
     assert embedding.scratch.is_dir()
@@ -60,8 +60,8 @@ def test_what_a_kill_left_is_removed_by_the_next_run(bundle, tmp_path, run):
     assert [path.name for path in tmp_path.iterdir()] == ["out.npz"]
 
 
-def test_a_second_writer_of_a_file_is_refused(bundle, tmp_path, run):
-    """Two runs that wrote one file both ended well, and the last one won."""
+def test_a_second_writer_of_a_file_is_rejected(bundle, tmp_path, run):
+    """Two runs wrote the same file, both succeeded, and the last one won."""
     embedding = Embedding(bundle, tmp_path / "out.npz")
     answer = run("embed", bundle, "-", "-o", tmp_path / "out.npz", typed=b"the cat\n")
     assert answer.code == 5

@@ -1,4 +1,4 @@
-"""The command line in a process of its own, with the standard streams that callers give it."""
+"""The command line in its own process, with unusual standard streams."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ def test_a_closed_pipe_exits_with_0(bundle, words):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_closed_pipe_for_messages_does_not_end_the_work(bundle, tmp_path):
-    """A message that nobody reads ended `embed` before its file was written."""
+def test_a_closed_stderr_does_not_end_the_command(bundle, tmp_path):
+    """An unread message ended `embed` before its file was written."""
     sentences, vectors = tmp_path / "lines.txt", tmp_path / "vectors.npz"
     sentences.write_text("a b\n" * 3, "utf-8")
-    threads = usable_cpus() + 1  # which warns
+    threads = usable_cpus() + 1  # This warns.
     words = ["embed", bundle, sentences, "-o", vectors, "--threads", threads]
     done = shell(words, "2>&1 | true")
     assert done.returncode == 0, done.stdout
     assert vectors.exists()
 
 
-def test_a_stream_that_is_not_utf8_takes_every_name(bundle, tmp_path):
+def test_a_stream_that_is_not_utf8_prints_every_name(bundle, tmp_path):
     """A path with an accent ended the command with UnicodeEncodeError in an ASCII terminal."""
     odd = tmp_path / "modèle-词"
     odd.symlink_to(bundle)

@@ -1,4 +1,4 @@
-"""Every command reads text by one rule, from files of any name, and prints on any stream."""
+"""Every command reads text by the same rules, from files of any name, and prints to any stream."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import h5py  # noqa: F401  it asks the system for its processor when it is imported
+import h5py  # noqa: F401  its import asks the system for its processor
 import matplotlib.font_manager  # noqa: F401  its list of fonts is made once per machine
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def options(tmp_path) -> Path:
 
 
 def train(run, text, vocab, options, out):
-    words = ("--train", text, "--vocab", vocab, "--options", options, "-o", out)
+    words = ("--text", text, "--vocab", vocab, "--options", options, "-o", out)
     return run("train", *words, "--device", "cpu", "--json")
 
 
@@ -76,7 +76,7 @@ def test_every_command_sees_the_same_tokens(run, bundle, language_model, tmp_pat
 
 
 def test_scores_line_up_with_the_lines_of_the_input(run, language_model, tmp_path):
-    """Blank lines had no row, so that row and line numbers differed after the first of them."""
+    """Blank lines had no row, so row and line numbers differed after the first blank line."""
     text = b"\xef\xbb\xbfold dogs sleep\n\ncats do\r\n \t\nnot"
     (tmp_path / "b.txt").write_bytes(text)
     rows = scores(run, language_model, tmp_path / "b.txt")
@@ -88,13 +88,13 @@ def test_scores_line_up_with_the_lines_of_the_input(run, language_model, tmp_pat
     assert [line.split("\t") for line in both] == [*rows, rows[-1]]
 
 
-def test_perplexity_is_not_asked_of_what_can_be_read_once(run, language_model):
+def test_perplexity_of_stdin_is_rejected(run, language_model):
     answer = run("evaluate", language_model, "--text", "-", typed=b"old dogs\n")
     assert answer.code == 2 and "can be read only once" in answer.stderr
 
 
 @pytest.mark.parametrize("suffix", ["txt", "txt.gz"])
-def test_a_vocabulary_is_read_under_the_name_it_was_written(run, options, tmp_path, suffix):
+def test_a_vocabulary_is_read_under_the_name_of_its_output(run, options, tmp_path, suffix):
     """`vocabulary -o vocab.txt.gz` wrote plain text, which `train` could not unpack."""
     (tmp_path / "text.txt").write_text(LINES)
     vocab = tmp_path / f"vocab.{suffix}"
@@ -105,7 +105,7 @@ def test_a_vocabulary_is_read_under_the_name_it_was_written(run, options, tmp_pa
 
 @pytest.mark.parametrize("form", [" \n", "\r\n", "\t\n"])
 def test_a_vocabulary_with_white_space_trains_the_same_words(run, options, tmp_path, form):
-    """Each word was unknown: the perplexity of 1.4 was that of <UNK>."""
+    """Every word was unknown, and the perplexity of 1.4 was that of <UNK>."""
     (tmp_path / "text.txt").write_text(LINES)
     (tmp_path / "vocab.txt").write_bytes("".join(word + form for word in WORDS).encode())
     answer = train(run, tmp_path / "text.txt", tmp_path / "vocab.txt", options, tmp_path / "run")
@@ -117,7 +117,7 @@ def with_mark(path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
 
 
-def test_every_text_file_may_begin_with_a_byte_order_mark(run, model, options, tmp_path):
+def test_every_text_file_may_start_with_a_byte_order_mark(run, model, options, tmp_path):
     """Editors on Windows save it; options.json and config.json were "not JSON" with it."""
     (tmp_path / "text.txt").write_text(LINES)
     (tmp_path / "vocab.txt").write_text("".join(f"{word}\n" for word in WORDS))
@@ -144,10 +144,10 @@ def test_every_text_file_may_begin_with_a_byte_order_mark(run, model, options, t
     assert run("import", *words, "-o", tmp_path / "imported").code == 0
 
 
-def test_what_embed_writes_to_a_folder_is_read_by_every_command(
+def test_every_command_reads_the_parquet_directories_of_embed(
     run, bundle, language_model, tmp_path
 ):
-    """Its column of tokens had to be named, by commands that had no option for it."""
+    """Commands had no option to name its column of tokens."""
     pytest.importorskip("pyarrow")
     folder = tmp_path / "vectors.parquet"
     assert run("embed", bundle, "-", "-o", folder, typed=LINES.encode()).code == 0
@@ -159,7 +159,7 @@ def test_what_embed_writes_to_a_folder_is_read_by_every_command(
     assert json.loads(answer.stdout)["tokens"] == 6
 
 
-def test_a_table_is_refused_unless_it_is_said_to_be_text(run, language_model, bundle, tmp_path):
+def test_a_table_is_rejected_unless_the_format_is_text(run, language_model, bundle, tmp_path):
     """Its header and its ids were embedded, scored and counted as words."""
     table = tmp_path / "table.csv"
     table.write_text('id,text\n1,"old dogs, sleep"\n')
@@ -176,10 +176,10 @@ def test_a_table_is_refused_unless_it_is_said_to_be_text(run, language_model, bu
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_files_and_folders_of_odd_names_pass_through_every_command(
+def test_every_command_accepts_unusual_names_of_files_and_directories(
     run, language_model, options, tmp_path, name
 ):
-    """Names are patterns to a shell, not UTF-8 or folded in messages; each broke some command."""
+    """Names that are shell patterns, not UTF-8 or folded in messages broke some commands."""
     text, folder = tmp_path / name, tmp_path / f"{name}.d"
     folder.mkdir()
     text.write_text(LINES)
@@ -187,7 +187,7 @@ def test_files_and_folders_of_odd_names_pass_through_every_command(
     small = ("--batch", 1, "--length", 2, "--ragged", 0, "--rounds", 1, "--seconds", 0)
     commands = [
         ("vocabulary", text, "-o", folder / "vocab.txt"),
-        ("train", "--train", text, "--vocab", folder / "vocab.txt", "--options", options,
+        ("train", "--text", text, "--vocab", folder / "vocab.txt", "--options", options,
          "-o", run_folder, "--device", "cpu"),
         ("evaluate", language_model, "--text", text, "--batch-size", 1),
         ("evaluate", language_model, f"--text={text}", "--score"),
@@ -210,7 +210,7 @@ def test_files_and_folders_of_odd_names_pass_through_every_command(
         assert answer.code == 0, (command[0], answer.stderr)
 
 
-def test_training_into_a_folder_whose_name_is_not_utf8_is_refused_at_once(run, options, tmp_path):
+def test_a_run_directory_whose_name_is_not_utf8_is_rejected_before_training(run, options, tmp_path):
     """TensorBoard cannot encode the name: UnicodeEncodeError, exit code 1."""
     (tmp_path / "text.txt").write_text(LINES)
     (tmp_path / "vocab.txt").write_text("".join(f"{word}\n" for word in WORDS))
@@ -220,8 +220,8 @@ def test_training_into_a_folder_whose_name_is_not_utf8_is_refused_at_once(run, o
     assert not out.exists()
 
 
-def test_a_file_name_with_a_line_end_does_not_tear_the_message(run, tmp_path):
-    """The rest of the message came after the hint, as if it were a table."""
+def test_a_file_name_with_a_line_end_does_not_split_the_message(run, tmp_path):
+    """The rest of the message was printed after the hint, like a table."""
     answer = run("inspect", tmp_path / "a\nb")
     assert answer.code == 5
     assert "a b/config.json does not exist" in answer.stderr.splitlines()[0]

@@ -1,9 +1,9 @@
-"""Text becomes a vocabulary, a run, a checkpoint, perplexities and scores."""
+"""`vocabulary`, `train` and `evaluate`: from text to perplexities and scores."""
 
 import json
 import random
 
-import matplotlib.font_manager  # noqa: F401  its list of fonts is made once a machine
+import matplotlib.font_manager  # noqa: F401  its list of fonts is made once per machine
 import numpy as np
 import pytest
 
@@ -40,14 +40,14 @@ def options(tmp_path):
 
 @pytest.fixture
 def vocab(run, text, tmp_path):
-    """Its vocabulary, made by the command."""
+    """The vocabulary of the text."""
     answer = run("vocabulary", text, "-o", tmp_path / "vocab.txt")
     assert answer.code == 0 and "13 lines" in answer.stdout
     return tmp_path / "vocab.txt"
 
 
 def start(run, text, vocab, options, folder, *more):
-    words = ("--train", text, "--vocab", vocab, "--options", options, "-o", folder)
+    words = ("--text", text, "--vocab", vocab, "--options", options, "-o", folder)
     return run("train", *words, "--device", "cpu", *more)
 
 
@@ -95,7 +95,7 @@ def test_fine_tuning_needs_only_a_checkpoint_and_text(run, text, vocab, options,
     checkpoint = tmp_path / "first" / "checkpoint"
     overrides = ("--batch-size", "4", "--epochs", "1", "--learning-rate", "1e-9")
     answer = run(
-        *("train", "--train", text, "--from", checkpoint, "-o", tmp_path / "tuned"),
+        *("train", "--text", text, "--from", checkpoint, "-o", tmp_path / "tuned"),
         *(*overrides, "--options", tmp_path / "first" / "options.json", "--device", "cpu"),
     )
     assert answer.code == 0, answer.stderr
@@ -106,21 +106,21 @@ def test_fine_tuning_needs_only_a_checkpoint_and_text(run, text, vocab, options,
     assert all(np.allclose(before[name], after[name], atol=1e-6) for name in before)
 
 
-def test_what_is_missing_is_a_usage_error(run, text, tmp_path, vocab):
-    answer = run("train", "--train", text, "--vocab", vocab, "-o", tmp_path / "run")
+def test_a_missing_option_is_a_usage_error(run, text, tmp_path, vocab):
+    answer = run("train", "--text", text, "--vocab", vocab, "-o", tmp_path / "run")
     assert answer.code == 2 and "neither --options nor --from is given" in answer.stderr
-    answer = run("train", "--train", tmp_path / "none*", "-o", tmp_path / "run")
+    answer = run("train", "--text", tmp_path / "none*", "-o", tmp_path / "run")
     assert answer.code == 2
     answer = run("train", "--help")
     assert "torchrun" in answer.stdout
 
 
 def test_a_text_that_is_not_utf8_is_named_with_file_and_line(run, text, vocab, options, tmp_path):
-    spoilt = tmp_path / "spoilt.txt"
-    spoilt.write_bytes(text.read_bytes() + b"caf\xe9\n")
-    answer = start(run, spoilt, vocab, options, tmp_path / "run")
+    corrupt = tmp_path / "corrupt.txt"
+    corrupt.write_bytes(text.read_bytes() + b"caf\xe9\n")
+    answer = start(run, corrupt, vocab, options, tmp_path / "run")
     assert answer.code == 5
-    assert "spoilt.txt:81: not UTF-8" in answer.stderr and "hint:" in answer.stderr
+    assert "corrupt.txt:81: not UTF-8" in answer.stderr and "hint:" in answer.stderr
 
 
 def test_a_model_without_a_softmax_is_not_evaluated(run, model, text):
@@ -167,7 +167,7 @@ def test_heldout_text_is_measured_and_the_best_checkpoint_named(
 
 
 def test_the_number_of_negatives_is_an_option(run, text, vocab, options, tmp_path):
-    """Fine-tuning with a small vocabulary asked for 8192 negatives, and no option changed that."""
+    """Fine-tuning with a small vocabulary required 8192 negatives, and no option changed that."""
     answer = start(run, text, vocab, options, tmp_path / "run", "--negatives", "13")
     assert answer.code == 5 and "draw fewer than 13 with --negatives N" in answer.stderr
     assert start(run, text, vocab, options, tmp_path / "run", "--negatives", "0").code == 0

@@ -1,4 +1,4 @@
-"""The watch over the commands (X3) sees what it must see."""
+"""Negative control of X3: the audit hook rejects network, programs and unexpected writes."""
 
 import socket
 import subprocess
@@ -10,7 +10,7 @@ from elmo_deploy import cli
 
 
 def plant(monkeypatch, fault):
-    """Let `elmo-deploy --version` do something that it must not."""
+    """Let `elmo-deploy --version` do something forbidden."""
     monkeypatch.setattr(cli, "app", lambda *words, **options: fault())
 
 
@@ -23,7 +23,7 @@ def plant(monkeypatch, fault):
     ],
     ids=["network", "shell", "stray write"],
 )
-def test_a_planted_fault_is_caught(run, monkeypatch, fault):
+def test_an_injected_fault_is_rejected(run, monkeypatch, fault):
     plant(monkeypatch, fault)
     answer = run("--version")
     assert answer.code == 1 and "AssertionError: the command" in answer.stderr

@@ -20,7 +20,7 @@ BRINGS = {
     "export": {"onnxruntime", "h5py", "torch", "onnx"},
     "tensorrt-rtx": {"tensorrt_rtx", "h5py"},
 }
-ENGINE = "--flavour tensorrt-rtx --precision fp32 --compute-capability 8.6 --length 16 --batch 1"
+ENGINE = "--compiler tensorrt-rtx --precision fp32 --compute-capability 8.6 --length 16 --batch 1"
 QUICK = "--batch 1 --length 2 --ragged 0 --rounds 1 --seconds 0 --system cpu-packed"
 WORKS = [
     ("base", "elmo-deploy --version && elmo-deploy --help"),

@@ -27,7 +27,7 @@ def train_in_two_processes(recipe, folder, text, vocabulary, *arguments, code=0)
         *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
         *("--nproc-per-node", str(PROCESSES), "--no-python"),
         *(str(Path(sys.executable).with_name("elmo-deploy")), "train"),
-        *("--train", str(text / "*.txt"), "--vocab", str(folder / "vocab.txt")),
+        *("--text", str(text / "*.txt"), "--vocab", str(folder / "vocab.txt")),
         *("--options", str(folder / "options.json"), "--out", str(folder / "run")),
         *("--log-every", "5", "--save-every", "7", "--device", "cpu", *arguments),
     ]

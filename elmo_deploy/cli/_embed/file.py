@@ -1,4 +1,4 @@
-"""A corpus -> one file of vectors, whole or absent."""
+"""Embed a corpus into one file, written atomically."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from elmo_runtime.embedder import Embedder
 from elmo_runtime.errors import InputError
 from elmo_runtime.outputs import Embeddings, checked_outputs, is_pooled, token_shape
 
-FOLDER_SUFFIXES = ("", ".parquet")
+DIRECTORY_SUFFIXES = ("", ".parquet")
 
 
 def is_file_name(out: Path) -> bool:
-    """Whether the name asks for one file: it has a suffix, other than the one of Parquet."""
-    return not out.is_dir() and out.suffix.lower() not in FOLDER_SUFFIXES
+    """Whether a name means one file: it has a suffix other than `.parquet`."""
+    return not out.is_dir() and out.suffix.lower() not in DIRECTORY_SUFFIXES
 
 
 def embed_file(
@@ -39,7 +39,7 @@ def embed_file(
     loading: Mapping[str, Any],
     as_json: bool,
 ) -> None:
-    """Embed a corpus into `out` and say what was done."""
+    """Embed a corpus into `out` and print a summary."""
     check_target(out, dtype=dtype, keys=keys)
     if on_error not in ON_ERROR:
         raise InputError(f"on_error is {on_error!r}", hint=f"use {' or '.join(ON_ERROR)}")
@@ -47,7 +47,7 @@ def embed_file(
     with Embedder.load(bundle, **loading) as elmo:
         (output,) = checked_outputs(output, elmo.config)
         shape = _row_shape(elmo, output)
-        texts: deque[str] = deque()  # keys of the sentences that were read and are not yet written
+        texts: deque[str] = deque()  # Keys of sentences that are read but not yet written.
         sentences = _tokens(corpus, texts, skipped if on_error == "skip" else None)
         stream = _vectors(elmo, sentences, rows, outputs=[output], dtype=dtype, **mixing)
         with (
@@ -59,7 +59,7 @@ def embed_file(
                 meter.add(int(one.lengths[0]))
         in_use = {"backend": elmo.backend, "precision": elmo.precision}
         cut, room = elmo.stats().cut_tokens, elmo.config.max_characters_per_token - 2
-    terminal.tell_skipped(skipped)
+    terminal.report_skipped(skipped)
     terminal.report_cut(cut, room)
     if as_json:
         terminal.print_json(
@@ -79,9 +79,9 @@ def embed_file(
 def _tokens(
     corpus: Corpus, texts: deque[str], skipped: list[str] | None
 ) -> Iterator[tuple[str, ...]]:
-    """The sentences of the corpus; what each is looked up by is left in `texts`.
+    """Yield the sentences of the corpus and append their keys to `texts`.
 
-    A line that gives none goes to `skipped`, or without such a list raises InputError.
+    Unreadable lines are appended to `skipped`; without that list they raise InputError.
     """
     for record in corpus:
         if not isinstance(record, BadRecord):
@@ -90,21 +90,21 @@ def _tokens(
         elif skipped is not None:
             skipped.append(str(record))
         else:
-            raise InputError(str(record), hint="mend the line, or leave it out: --on-error skip")
+            raise InputError(str(record), hint="fix the line, or skip it with --on-error skip")
 
 
 def _vectors(
-    elmo: Embedder, sentences: Iterator[tuple[str, ...]], rows: int, **wanted: Any
+    elmo: Embedder, sentences: Iterator[tuple[str, ...]], rows: int, **request: Any
 ) -> Iterator[Embeddings]:
-    """Each sentence as Embeddings of its own; a carried state goes from batch to batch by rows."""
+    """One Embeddings per sentence. A carried state continues row by row in the next batch."""
     if elmo.state_policy != "carry":
-        yield from elmo.embed_stream(sentences, **wanted)
+        yield from elmo.embed_stream(sentences, **request)
         return
     while batch := list(islice(sentences, rows)):
-        yield from elmo.embed(batch, **wanted).each()
+        yield from elmo.embed(batch, **request).each()
 
 
 def _row_shape(elmo: Embedder, output: str) -> tuple[int, ...]:
-    """What one token gets, or one sentence where the output has no tokens."""
+    """Shape of the vectors of one token, or of one sentence for `default`."""
     shape = token_shape(output, elmo.config, 0)
     return shape if is_pooled(output) else (*shape[:-2], shape[-1])

@@ -1,4 +1,4 @@
-"""A corpus -> a folder of Parquet parts, which survives interruption and may be divided."""
+"""Embed a corpus into a directory of Parquet parts, which can be resumed and divided."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def embed_folder(
     loading: Mapping[str, Any],
     as_json: bool,
 ) -> None:
-    """Embed this shard of a corpus into `out` and say what was done.
+    """Embed one shard of a corpus into `out` and print a summary.
 
-    SIGTERM and Ctrl-C end it after the part at hand; a second one ends it at once.
+    SIGTERM and Ctrl-C stop after the current part; a second one stops immediately.
     """
     if loading["state"] == "carry":
         raise InputError(
-            "a folder's parts cannot carry a state", hint="use --state zero or --state warm"
+            "parts of a directory cannot carry a state", hint="use --state zero or --state warm"
         )
     check_folder(out)
     with StopRequest() as stop, Embedder.load(bundle, **loading) as elmo:
@@ -55,7 +55,7 @@ def embed_folder(
             summary = job.run(corpus, stop=lambda: stop.requested, on_sentence=meter.add)
         in_use = {"backend": elmo.backend, "precision": elmo.precision}
         cut, room = elmo.stats().cut_tokens, elmo.config.max_characters_per_token - 2
-    terminal.tell_skipped(summary.skipped)
+    terminal.report_skipped(summary.skipped)
     terminal.report_cut(cut, room)
     if as_json:
         counts = {**vars(summary), "cut_tokens": cut, "skipped": len(summary.skipped)}
@@ -66,6 +66,6 @@ def embed_folder(
 
 
 def _parts(summary: Summary) -> str:
-    said = f"{summary.parts_written} parts written, {summary.parts_found} found done:"
-    said += f" {summary.sentences:,} sentences, {len(summary.skipped)} lines skipped"
-    return f"{said}; stopped before the end, go on with --resume" if summary.stopped else said
+    text = f"{summary.parts_written} parts written, {summary.parts_found} already complete:"
+    text += f" {summary.sentences:,} sentences, {len(summary.skipped)} lines skipped"
+    return f"{text}; stopped before the end, continue with --resume" if summary.stopped else text

@@ -12,7 +12,7 @@ from elmo_runtime.inference.request import MIXED
 def mix_options(
     mix: str | None, mix_weights: str | None, gamma: float | None, *, outputs: Sequence[str]
 ) -> dict[str, Any]:
-    """Raises InputError for weights that are not numbers, and where no output is a mix."""
+    """The arguments. InputError: weights that are not numbers, or no output is a mix."""
     given = {"--mix": mix, "--mix-weights": mix_weights, "--gamma": gamma}
     named = [option for option, value in given.items() if value is not None]
     if named and not set(MIXED) & set(outputs):
@@ -29,6 +29,6 @@ def _numbers(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
         raise InputError(
-            f"--mix-weights is {text!r}, must be numbers separated by commas",
+            f"--mix-weights is {text!r}, but must be numbers separated by commas",
             hint="give one weight per layer, for example --mix-weights 0,1,2",
         ) from error

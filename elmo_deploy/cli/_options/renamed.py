@@ -1,4 +1,4 @@
-"""Options under their old names: accepted for one release, with a warning."""
+"""Options with old names, which are accepted for one release with a warning."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 def renamed(old: str, old_value: T | None, new: str, new_value: T | None) -> T | None:
-    """The value of an option that may be given under its old name.
+    """The value of an option that has an old name.
 
-    Warns where it is; raises InputError where both names are given.
+    The old name warns; both names together raise InputError.
     """
     if old_value is None:
         return new_value

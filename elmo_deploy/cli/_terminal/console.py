@@ -1,6 +1,6 @@
-"""What the verbs print with: results on stdout, everything else on stderr.
+"""Consoles of the commands: results go to stdout, everything else to stderr.
 
-Text is printed as it is: a path like bundle[v2] is no markup. Styles are given by rich's Text.
+Text is printed verbatim, because a path such as bundle[v2] is not markup. rich.Text adds styles.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-SKIPPED_TOLD = 20
-WIDTH_OF_A_PIPE = 120  # rich would fold tables to 80 columns where there is no terminal
+SKIPPED_SHOWN = 20
+WIDTH_OF_A_PIPE = 120  # Without a terminal, rich folds tables to 80 columns.
 
 
 def stdout() -> Console:
-    """A console for the answer of a verb."""
+    """A console for the result of a command."""
     return Console(
         width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE, highlight=False, markup=False
     )
 
 
 def stderr() -> Console:
-    """A console for progress and remarks."""
+    """A console for progress, notes and warnings."""
     return Console(
         stderr=True,
         width=None if sys.stderr.isatty() else WIDTH_OF_A_PIPE,
@@ -36,25 +36,25 @@ def stderr() -> Console:
 
 
 def print_json(answer: Mapping[str, Any]) -> None:
-    """Print the answer for programs: one JSON object on stdout and nothing else."""
+    """Print a result for programs: one JSON object on stdout and nothing else."""
     text = json.dumps(answer, indent=2, ensure_ascii=False)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
-    except UnicodeEncodeError:  # an ASCII stream, or a file name that is not UTF-8
+    except UnicodeEncodeError:  # The stream is ASCII, or a file name is not UTF-8.
         text = json.dumps(answer, indent=2)
     print(text)
 
 
-def tell_skipped(lines: Sequence[str]) -> None:
-    """Name the input lines that gave no vectors, the first ones at least."""
-    for line in lines[:SKIPPED_TOLD]:
+def report_skipped(lines: Sequence[str]) -> None:
+    """Print the first 20 skipped input lines and the number of the others."""
+    for line in lines[:SKIPPED_SHOWN]:
         stderr().print(f"skipped {line}")
-    if len(lines) > SKIPPED_TOLD:
-        stderr().print(f"skipped {len(lines) - SKIPPED_TOLD} more lines")
+    if len(lines) > SKIPPED_SHOWN:
+        stderr().print(f"skipped {len(lines) - SKIPPED_SHOWN} more lines")
 
 
 def report_cut(tokens: int, room: int) -> None:
-    """Say how many tokens were longer than the model reads, if there were any."""
+    """Print how many tokens were longer than the model reads, if any."""
     if tokens:
         stderr().print(
             f"warning: {tokens:,} token{'s are' if tokens > 1 else ' is'} longer than {room} bytes"
@@ -63,7 +63,7 @@ def report_cut(tokens: int, room: int) -> None:
 
 
 def table(title: str, columns: Iterable[str], rows: Sequence[Sequence[object]]) -> Table:
-    """A table whose numbers are aligned to the right."""
+    """A table with numbers aligned to the right."""
     drawn = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for index, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
@@ -74,7 +74,7 @@ def table(title: str, columns: Iterable[str], rows: Sequence[Sequence[object]]) 
 
 
 def size(count: float) -> str:
-    """A number of bytes as a person reads it: 54.4 MB."""
+    """A number of bytes for people: 54.4 MB."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""An exception -> one line what, one line `hint:`, and the exit code."""
+"""Convert an exception to one line with the problem, one line with a hint, and an exit code."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from elmo_runtime.errors import (
 from elmo_runtime.files.storage import storage_error
 
 UNEXPECTED, INTERRUPTED = 1, 130
-_OUT_OF_MEMORY = re.compile(  # how torch, CUDA and C++ say it
+_OUT_OF_MEMORY = re.compile(  # The words of torch, CUDA and C++.
     r"out of memory|not enough memory|bad_alloc|can't allocate memory", re.IGNORECASE
 )
 
-# Import name -> the extra that brings it.
+# Import name -> the extra that installs it.
 EXTRAS = {
     "h5py": "hdf5",
     "matplotlib": "plots",
@@ -34,20 +34,20 @@ EXTRAS = {
     "tensorrt_rtx": "tensorrt-rtx",
     "torch": "export",
 }
-TRAINING = ("train", "evaluate")  # the commands for which torch comes with the extra "train"
+TRAINING = ("train", "evaluate")  # For these commands, the extra "train" installs torch.
 
 
 def report_failure(error: BaseException, *, command: str = "") -> int:
-    """Say on stderr what went wrong and how to mend it; returns the exit code."""
+    """Print the problem and its fix on stderr, and return the exit code."""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
-    known = as_ours(error, command=command)
+    known = known_error(error, command=command)
     if known is None:
         _say("error", f"{type(error).__name__}: {error}")
-        _say("hint", "this is unexpected; the same command with --debug shows the traceback")
+        _say("hint", "this is a bug; rerun with --debug for the traceback, and please report it")
         return UNEXPECTED
     what, details = known.what, ""
-    if isinstance(known, VerificationError):  # it brings its table; a file name may hold \n too
+    if isinstance(known, VerificationError):  # Its table follows. A file name may also contain \n.
         what, _, details = known.what.partition("\n")
     _say("error", what)
     if known.hint:
@@ -57,8 +57,8 @@ def report_failure(error: BaseException, *, command: str = "") -> int:
     return known.exit_code
 
 
-def as_ours(error: BaseException, *, command: str = "") -> ElmoDeployError | None:
-    """The error of our tree that says the same, or None where there is none."""
+def known_error(error: BaseException, *, command: str = "") -> ElmoDeployError | None:
+    """The corresponding error of elmo_runtime.errors, or None if there is none."""
     if isinstance(error, ElmoDeployError):
         return error
     if isinstance(error, ModuleNotFoundError):
@@ -66,7 +66,7 @@ def as_ours(error: BaseException, *, command: str = "") -> ElmoDeployError | Non
     if isinstance(error, OSError) and error.filename is not None:
         return ArtifactError(f"{error.filename}: {error.strerror}")
     if isinstance(error, OSError) and (full := storage_error(error, Path("standard output"))):
-        return full  # our writers name their file
+        return full  # Other writers name their file.
     if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
         return DeviceMemoryError(
             f"out of memory: {' '.join(str(error).split()) or type(error).__name__}",

@@ -1,4 +1,4 @@
-"""A progress bar in tokens a second, and the totals at the end."""
+"""A progress bar in tokens per second, and the totals at the end."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from elmo_deploy.cli._terminal import console as terminal
 if TYPE_CHECKING:
     from elmo_runtime.bulk import BulkJob, Corpus
 
-SHOW_EVERY = 0.1  # seconds between two changes of the bar
+SHOW_EVERY = 0.1  # Seconds between two updates of the bar.
 
 
 class Meter:
-    """Counts sentences and tokens; draws on stderr where that is a terminal."""
+    """Counts sentences and tokens, and draws a bar on stderr if that is a terminal."""
 
     def __init__(self, corpus: Corpus | BulkJob) -> None:
         self._corpus = corpus
@@ -53,7 +53,7 @@ class Meter:
         return f"{self.sentences:,} sentences, {self.tokens:,} tokens, {rate}"
 
     def summary(self) -> dict[str, float]:
-        """The totals, after the end."""
+        """The totals. Call it after the `with` block."""
         return {
             "sentences": self.sentences,
             "tokens": self.tokens,

@@ -1,4 +1,4 @@
-"""What `export` and `verify` show: a progress bar, the parity table, and what it cost."""
+"""Output of `export` and `verify`: a progress bar, the parity table, and time and memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from elmo_deploy.cli._terminal import console as terminal
 
 
 class Cost:
-    """Seconds spent inside the block, and the peak memory of the process up to its end."""
+    """Seconds spent in the `with` block, and peak memory of the process at its end."""
 
     def __enter__(self) -> Cost:
         self._began = time.monotonic()
@@ -25,20 +25,20 @@ class Cost:
 
     def __exit__(self, *error: object) -> None:
         self.seconds = time.monotonic() - self._began
-        unit = 1 if sys.platform == "darwin" else 1024  # Linux counts in KiB
+        unit = 1 if sys.platform == "darwin" else 1024  # Linux reports KiB.
         self.peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
     def __str__(self) -> str:
         return f"{self.seconds:.1f} s, peak memory {terminal.size(self.peak_bytes)}"
 
     def figures(self) -> dict[str, float]:
-        """The same for programs."""
+        """The same values for programs."""
         return {"seconds": round(self.seconds, 3), "peak_bytes": self.peak_bytes}
 
 
 @contextlib.contextmanager
 def progress() -> Iterator[Callable[[str, float], None]]:
-    """A bar on stderr; yields a function of what is being done and the share that is done."""
+    """A bar on stderr. Yields a function of the current step and the completed share."""
     with Progress(
         TextColumn("{task.description:<32}"),
         BarColumn(),
@@ -52,9 +52,9 @@ def progress() -> Iterator[Callable[[str, float], None]]:
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> Table:
-    """A row for each output of each graph."""
+    """One row per output and graph."""
     columns = ("precision", "graph", "output", "max abs error", "min cosine", "worst case", "")
-    return terminal.table("reference against graph", columns, [_cells(row) for row in rows])
+    return terminal.table("reference and graph", columns, [_cells(row) for row in rows])
 
 
 def _cells(row: Mapping[str, Any]) -> list[str | Text]:

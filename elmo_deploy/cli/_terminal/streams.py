@@ -1,4 +1,4 @@
-"""Standard streams as a program may find them: closed, not UTF-8, or a pipe without a reader."""
+"""Standard streams that are closed, not UTF-8, or pipes without a reader."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any, TextIO, cast
 
 
 class PatientStream:
-    """A text stream whose messages are dropped, not errors, once nobody reads them.
+    """A text stream that drops messages when its reader has gone.
 
-    A warning that cannot be shown must not end the work that it is about.
+    A warning that cannot be shown must not end the command.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write, or drop the text."""
+        """Write the text, or drop it."""
         try:
             return self._stream.write(text)
         except BrokenPipeError:
             return len(text)
 
     def flush(self) -> None:
-        """Flush what there is a reader for."""
+        """Flush the stream if it has a reader."""
         try:
             self._stream.flush()
         except BrokenPipeError:
@@ -35,10 +35,10 @@ class PatientStream:
 
 
 def prepare_streams() -> None:
-    """Make the standard streams safe to use, whatever the caller left of them."""
+    """Make the standard streams safe to use in every state."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
-        if stream is None:  # closed; the next file opened would take its number
+        if stream is None:  # Closed. The next opened file would take its number.
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
         elif mode == "w" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -47,17 +47,17 @@ def prepare_streams() -> None:
 
 
 def flush_streams() -> None:
-    """Write out what is buffered, as far as there are readers."""
+    """Flush the buffers of the streams that have readers."""
     sys.stderr.flush()
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         silence(sys.stdout)
-    except OSError:  # the disk behind it is full
+    except OSError:  # The disk is full.
         silence(sys.stdout)
         raise
 
 
 def silence(stream: TextIO) -> None:
-    """Drop what is buffered, for Python would report it again when it exits."""
+    """Drop the buffer, because Python would report the error again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

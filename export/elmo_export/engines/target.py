@@ -35,7 +35,7 @@ def choose_gpu(library: Library, compute_capability: str | None) -> str:
     if wanted != here and not library.builds_for_other_gpus:
         raise InputError(
             f"{library.flavour} builds for the GPU at hand ({here or 'none'}), not for {wanted}",
-            hint="leave out --compute-capability, or use --flavour tensorrt-rtx",
+            hint="leave out --compute-capability, or use --compiler tensorrt-rtx",
         )
     return wanted
 

@@ -89,7 +89,7 @@ def _builder(library: Library, messages: Sequence[Message]) -> Any:
     except TypeError as error:  # TensorRT wants a GPU to build on; its factory returns null
         raise BackendUnavailableError(
             f"{library.flavour} cannot build here: {first_error(messages)}",
-            hint="build on the machine with the GPU, or use --flavour tensorrt-rtx",
+            hint="build on the machine with the GPU, or use --compiler tensorrt-rtx",
         ) from error
 
 
