@@ -1,6 +1,6 @@
 """ELMo from training to production: every public name of the three packages.
 
->>> from elmo_deploy import Checkpoint, Elmo, Embedder, build_engine, demo_bundle, export, train, verify
+>>> from elmo_deploy import Checkpoint, Elmo, Embedder, demo_bundle, export, train, verify
 """
 
 from __future__ import annotations
