@@ -1,12 +1,12 @@
-"""How fast a training step is and what it is made of; how well one epoch of WikiText-2 trains.
+"""The time of a training step and of its parts; the perplexity after one epoch of WikiText-2.
 
     python benchmarks/training.py speed DATA -o benchmarks/results/training-speed.json
     python benchmarks/training.py quality DATA RUN -o benchmarks/results/training-wikitext-2.json
 
-DATA is a folder with train-*.txt.gz, vocab.txt.gz, options-mini.json, valid.txt.gz and test.txt.gz.
-`speed` takes turns between all candidates and a matrix product of 1024^3 in every round, because
-machines and minutes differ: what to compare is the time as a multiple of that product's.
-`quality` trains into RUN (or goes on with it), then measures the perplexity of valid and test.
+DATA is a directory with train-*.txt.gz, vocab.txt.gz, options-mini.json, valid.txt.gz, test.txt.gz.
+`speed` times all candidates and a matrix product of 1024^3 in every round. Machines differ, and one
+machine differs from minute to minute, so compare times as multiples of the product's time.
+`quality` trains into RUN or resumes it, then measures the perplexity of valid and test.
 """
 
 from __future__ import annotations
@@ -56,21 +56,23 @@ Candidate = Callable[[], object]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    verbs = parser.add_subparsers(required=True)
-    speed = verbs.add_parser("speed")
+    commands = parser.add_subparsers(required=True)
+    speed = commands.add_parser("speed")
     speed.add_argument("data", type=Path)
     speed.add_argument("--rounds", type=int, default=15)
     speed.add_argument("--threads", type=int, nargs="+", default=[torch.get_num_threads()])
     speed.add_argument("--wait", type=float, default=5.0, help="seconds to wait for a quiet moment")
-    speed.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    speed.add_argument("--no-compile", action="store_true", help="skip torch.compile")
     speed.set_defaults(call=measure_speed)
-    quality = verbs.add_parser("quality")
+    quality = commands.add_parser("quality")
     quality.add_argument("data", type=Path)
     quality.add_argument("run", type=Path)
-    quality.add_argument("--batch-size", type=int, default=32, help="as the original was measured")
+    quality.add_argument(
+        "--batch-size", type=int, default=32, help="default: that of the original's measurement"
+    )
     quality.set_defaults(call=measure_quality)
-    for verb in (speed, quality):
-        verb.add_argument("-o", "--out", type=Path, required=True)
+    for command in (speed, quality):
+        command.add_argument("-o", "--out", type=Path, required=True)
     arguments = parser.parse_args()
     result = {"machine": describe_machine(), **arguments.call(arguments)}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +80,7 @@ def main() -> None:
 
 
 def measure_speed(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Milliseconds of each candidate, forward and backward, for each number of threads."""
+    """Return the milliseconds of each candidate, forward and backward, per number of threads."""
     options, vocabulary, shards = read_data(arguments.data)
     learner = Learner(
         options,
@@ -95,7 +97,7 @@ def measure_speed(arguments: argparse.Namespace) -> dict[str, Any]:
         **lstm_candidates(model, options, compiled=not arguments.no_compile),
         **cnn_candidates(model, batch),
         **softmax_candidates(model, batch, options),
-        "step: all of it": training_step(learner),
+        "complete step": training_step(learner),
     }
     tokens = options.batch_size * options.unroll_steps
     results = []
@@ -109,7 +111,7 @@ def measure_speed(arguments: argparse.Namespace) -> dict[str, Any]:
 def take_turns(
     candidates: dict[str, Candidate], rounds: int, *, wait: float
 ) -> tuple[dict[str, list[float]], float]:
-    """Seconds of every call, round by round, and the cores that other processes used meanwhile."""
+    """Return the seconds of every call per round, and the cores that other processes used."""
     for call in candidates.values():
         call()
     times: dict[str, list[float]] = {name: [] for name in candidates}
@@ -127,17 +129,17 @@ def take_turns(
 def report(
     times: dict[str, list[float]], others: float, *, threads: int, tokens: int
 ) -> dict[str, Any]:
-    """The table of one number of threads: printed, and as JSON."""
+    """Print the table of one number of threads and return it for the JSON file."""
     medians = {name: statistics.median(seconds) for name, seconds in times.items()}
     gflops = 2 * GEMM**3 / medians["product"] / 1e9
-    tokens_per_second = tokens / medians["step: all of it"]
+    tokens_per_second = tokens / medians["complete step"]
     per_gflop = tokens_per_second / gflops
-    print(f"\n{threads} threads, other processes used {others:.2f} cores meanwhile")
+    print(f"\n{threads} threads; other processes used {others:.2f} cores")
     for name, median in medians.items():
         multiple = median / medians["product"]
         print(f"  {name:44s}{median * 1e3:9.2f} ms{multiple:8.2f} products")
     print(f"  {tokens_per_second:,.0f} tokens/s, product {gflops:.0f} GFLOP/s:"
-          f" {per_gflop:.1f} tokens/s for each GFLOP/s,"
+          f" {per_gflop:.1f} tokens/s per GFLOP/s,"
           f" {per_gflop / ORIGINAL_TOKENS_PER_GFLOP:.2f} x the original")  # fmt: skip
     return {
         "threads": threads,
@@ -152,7 +154,7 @@ def report(
 
 
 def derive(output: Tensor) -> None:
-    """The backward pass from the sum of the output."""
+    """Run the backward pass from the sum of the output."""
     torch.autograd.backward(output.sum())
 
 
@@ -174,7 +176,7 @@ def training_step(learner: Learner) -> Candidate:
 def lstm_candidates(
     model: LanguageModel, options: TrainingOptions, *, compiled: bool
 ) -> dict[str, Candidate]:
-    """Both directions of all layers over one window, dropout off."""
+    """Both directions of all layers over one window, without dropout."""
     bilm = model.bilm.eval()
     stacks = (bilm.forward_stack, bilm.backward_stack)
     shape = (2, options.batch_size, options.unroll_steps, options.model.projection_dim)
@@ -201,8 +203,8 @@ def lstm_candidates(
 
     candidates: dict[str, Candidate] = {
         "lstm: eager, step by step": of_layers(step_by_step),
-        "lstm: one function a layer and direction": of_layers(lambda f, x, s: f(x, s)[0]),
-        "lstm: one function a layer (in use)": at_once,
+        "lstm: one function per layer and direction": of_layers(lambda f, x, s: f(x, s)[0]),
+        "lstm: one function per layer (in use)": at_once,
     }
     if compiled:
         compiled_steps = torch.compile(step_by_step, dynamic=False)
@@ -211,12 +213,8 @@ def lstm_candidates(
 
 
 def step_by_step(layer: ProjectedLstm, inputs: Tensor, state: LstmState) -> Tensor:
-    """The definition: a loop of `ProjectedLstm.step`."""
-    outputs = []
-    for product in (inputs @ layer.input_weight + layer.bias).unbind(dim=1):
-        state = layer.step(product, state)
-        outputs.append(state.h)
-    return torch.stack(outputs, dim=1)
+    """The definition of a layer, also where the layer is a fast one."""
+    return ProjectedLstm.forward(layer, inputs, state)[0]
 
 
 def cnn_candidates(model: LanguageModel, batch: Batch) -> dict[str, Candidate]:
@@ -257,14 +255,14 @@ def softmax_candidates(
 
     return {
         "softmax: autograd, dense gradient": by_autograd,
-        "softmax: written out, rows (in use)": written_out,
+        "softmax: hand-written, rows (in use)": written_out,
     }
 
 
 def dense_sampled_loss(
     weight: Tensor, bias: Tensor, hidden: Tensor, targets: Tensor, negatives: Negatives
 ) -> Tensor:
-    """The definition, over the whole weight and left to autograd."""
+    """The definition over the complete weight, with the gradient of autograd."""
     targets, ids = targets.flatten(), torch.from_numpy(negatives.ids)
 
     def corrected(words: Tensor) -> Tensor:
@@ -279,7 +277,7 @@ def dense_sampled_loss(
 
 
 def measure_quality(arguments: argparse.Namespace) -> dict[str, Any]:
-    """One epoch, then the perplexity of valid and test, beside the original's."""
+    """Train one epoch and compare the perplexity of valid and test with the original's."""
     options, vocabulary, shards = read_data(arguments.data)
     resume = arguments.run.exists()
     before, began = CpuTime.now(), time.monotonic()
@@ -292,15 +290,15 @@ def measure_quality(arguments: argparse.Namespace) -> dict[str, Any]:
     perplexities = {}
     for part, original in ORIGINAL_PERPLEXITY.items():
         text = [arguments.data / f"{part}.txt.gz"]
-        ours = evaluate(trained, shards=text, batch_size=arguments.batch_size)
+        found = evaluate(trained, shards=text, batch_size=arguments.batch_size)
         perplexities[part] = {
-            "forward": round(ours.forward_perplexity, 2),
-            "backward": round(ours.backward_perplexity, 2),
-            "mean": round(ours.perplexity, 2),
-            "unknown_share": round(ours.unknown_share, 4),
-            "times_the_original": round(ours.perplexity / original, 4),
+            "forward": round(found.forward_perplexity, 2),
+            "backward": round(found.backward_perplexity, 2),
+            "mean": round(found.perplexity, 2),
+            "unknown_share": round(found.unknown_share, 4),
+            "times_the_original": round(found.perplexity / original, 4),
         }
-        print(f"{part}: perplexity {ours.perplexity:.1f}, the original {original}")
+        print(f"{part}: perplexity {found.perplexity:.1f}, the original {original}")
     return {
         "options": options.to_options(),
         "batch_size_of_evaluation": arguments.batch_size,

@@ -1,6 +1,6 @@
-"""Both LSTM stacks of a biLM side by side: they never meet, so they share every call.
+"""Both LSTM stacks of a biLM together: they are independent, so every call serves both.
 
-It computes what `LstmStack.forward` defines for each direction.
+`BiLm.run_stacks` is the definition.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from elmo_deploy.model.lstm import LstmState, ProjectedLstm
 def run_both(
     bilm: BiLm, tokens: Tensor, state: LstmState, mask: Tensor | None = None
 ) -> tuple[list[Tensor], LstmState]:
-    """(2, rows, steps, P), forward and backward, from a state of (layers, 2, rows, ...).
+    """(2, rows, steps, P), state of (layers, 2, rows, ...) -> each layer's output, final state.
 
-    Returns each layer's output (2, rows, steps, P) and the final state. Where mask (rows, steps)
-    is False, tokens must be 0 and every output is 0.
+    An output is (2, rows, steps, P). Where mask (rows, steps) is False, tokens must be 0 and every
+    output is 0.
     """
     steps_first = None if mask is None else mask.t().unsqueeze(-1)
     forward_stack, backward_stack = bilm.forward_stack, bilm.backward_stack
@@ -34,7 +34,7 @@ def run_both(
         y, *final = run_window(
             x.to(state.c.dtype),
             (state.h[depth], state.c[depth]),
-            LstmWeights(*map(torch.stack, zip(*(layer.weights for layer in layers), strict=True))),
+            LstmWeights.of(*layers),
             mask=steps_first,
             clips=layers[0].clips,
         )

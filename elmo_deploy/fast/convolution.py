@@ -1,7 +1,7 @@
 """All convolutions of the character CNN and their maxima over positions as one matrix product.
 
-It computes what `CharCnn.convolve` defines. Narrow filters are filled up with zeros to the width
-of the widest, which costs a quarter more arithmetic and saves most of the time.
+`CharCnn.convolve` is the definition. Narrow filters are padded with zeros to the width of the
+widest, which costs a quarter more arithmetic and saves most of the time.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from elmo_deploy.model.char_cnn import CharCnn
 def convolve_at_once(cnn: CharCnn, groups: list[Tensor]) -> Tensor:
     """Groups of (n, width) shifted character ids -> features (all n, F), in order.
 
-    Each word must leave room for a window of nothing but padding behind it: then a narrow filter
-    misses nothing by stopping where the widest one stops.
+    Each word must be followed by enough padding for one window of the widest filter. A narrow
+    filter then misses nothing when it stops where the widest one stops.
     """
     filters = [cast(nn.Conv1d, convolution) for convolution in cnn.convolutions]
     widest = max(convolution.kernel_size[0] for convolution in filters)
@@ -30,18 +30,18 @@ def convolve_at_once(cnn: CharCnn, groups: list[Tensor]) -> Tensor:
     for char_ids in groups:
         windows = cnn.embed(char_ids.unfold(1, widest, 1)).flatten(-2)  # (n, positions, w * d)
         maxima.append(MaxOverPositions.apply(windows @ kernel))  # type: ignore[no-untyped-call]
-    # One bias for all positions: it can be added, and the activation applied, after the maximum.
+    # The bias is the same at all positions, so bias and activation can follow the maximum.
     return cnn.activation(torch.cat(maxima) + bias)
 
 
 def _rows_of(convolution: nn.Conv1d, widest: int) -> Tensor:
-    """A filter (n, d, w) as the matrix (widest * d, n) that windows are multiplied by."""
+    """A filter (n, d, w) as the matrix (widest * d, n) that multiplies the windows."""
     weight = F.pad(convolution.weight, (0, widest - convolution.weight.shape[2]))
     return weight.permute(2, 1, 0).flatten(0, 1)
 
 
 class MaxOverPositions(torch.autograd.Function):
-    """(n, positions, F) -> (n, F); equal maxima share the gradient, as torch.amax has it."""
+    """(n, positions, F) -> (n, F); equal maxima share the gradient, as in torch.amax."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -56,5 +56,7 @@ class MaxOverPositions(torch.autograd.Function):
         """The gradient at the maxima, zero elsewhere."""
         x, best = ctx.saved_tensors
         share = torch.empty_like(x)
-        torch.eq(x, best.unsqueeze(1), out=share)  # floats 0 and 1, without a mask in between
+        torch.eq(
+            x, best.unsqueeze(1), out=share
+        )  # writes floats 0 and 1 without an intermediate mask
         return share.mul_((gradient / share.sum(dim=1)).unsqueeze(1))

@@ -1,8 +1,8 @@
-"""Projected LSTMs over a whole window as one differentiable function, made for speed.
+"""A projected LSTM over all steps of a window as one differentiable function.
 
-`ProjectedLstm.step` is the definition; this computes the same numbers and gradients with one
-product over all steps for the inputs and, in the backward pass, one for each weight. Several
-independent LSTMs of one shape, such as the two directions of a layer, run side by side.
+`elmo_deploy.model.lstm.ProjectedLstm` is the definition. Here one matrix product serves the inputs
+of all steps and, in the backward pass, one serves each weight. Several independent LSTMs of one
+shape, such as the two directions of a layer, run together.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from elmo_deploy.model.lstm import Clips, LstmState, ProjectedLstm
+
 
 class LstmWeights(NamedTuple):
     """The weights of n LSTMs, named as those of `ProjectedLstm`."""
@@ -22,12 +24,29 @@ class LstmWeights(NamedTuple):
     bias: Tensor  # (n, 4C)
     projection: Tensor  # (n, C, P)
 
+    @classmethod
+    def of(cls, *layers: ProjectedLstm) -> LstmWeights:
+        """The weights of layers of one shape, stacked."""
+        if len(layers) == 1:  # a view: stacking would copy the weights
+            return cls(*(weight.unsqueeze(0) for weight in _weights(layers[0])))
+        return cls(*map(torch.stack, zip(*map(_weights, layers), strict=True)))
 
-class Clips(NamedTuple):
-    """Limits of the cell and of the projection; None binds nothing."""
 
-    cell: float | None
-    projection: float | None
+class FastLstm(ProjectedLstm):
+    """A ProjectedLstm whose forward pass is `run_window`."""
+
+    def forward(
+        self, inputs: Tensor, state: LstmState, mask: Tensor | None = None
+    ) -> tuple[Tensor, LstmState]:
+        """(batch, length, P), state of (batch, ...) -> (batch, length, P) and the final state."""
+        outputs, h, c = run_window(
+            inputs.transpose(0, 1).unsqueeze(0).to(state.c.dtype),
+            (state.h.unsqueeze(0), state.c.unsqueeze(0)),
+            LstmWeights.of(self),
+            mask=None if mask is None else mask.t().unsqueeze(-1),
+            clips=self.clips,
+        )
+        return outputs[0].transpose(0, 1), LstmState(h[0], c[0])
 
 
 def run_window(
@@ -41,8 +60,8 @@ def run_window(
     """Inputs (n, length, batch, P) from state h, c -> outputs of that shape, final h, final c.
 
     The state is (n, batch, P) and (n, batch, C). Where mask (length, batch, 1) is False the output
-    is 0 and the state stands still. Under autocast the products run in its type, gates and cells
-    in that of the state.
+    is 0 and the state does not change. Under autocast the matrix products use its type, gates and
+    cells that of the state.
     """
     kind = inputs.device.type
     products = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else inputs.dtype
@@ -54,7 +73,7 @@ def run_window(
 
 
 class WindowLstm(torch.autograd.Function):
-    """The recurrence with saved gates, and its derivative run backwards over time."""
+    """The recurrence, which saves its gates, and its derivative, which runs back over time."""
 
     @staticmethod
     def forward(
@@ -70,7 +89,7 @@ class WindowLstm(torch.autograd.Function):
         clips: Clips,
         products: torch.dtype,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `run_window`; keeps of every step what the derivative needs."""
+        """Compute `run_window` and save what the derivative needs of every step."""
         n, length, batch, width = inputs.shape
         n_cells = c.shape[-1]
         x, w_x, w_h, w_p = (
@@ -96,7 +115,7 @@ class WindowLstm(torch.autograd.Function):
             torch.mul(o, tanh_c[:, t], out=hidden[:, t])
             raw_h[:, t] = hidden[:, t].to(products) @ w_p
             _clip(raw_h[:, t], clips.projection, out=states[:, t + 1])
-            if mask is not None:  # past the end the state stands still
+            if mask is not None:  # past the end the state does not change
                 cells[:, t + 1] = torch.where(mask[t], cells[:, t + 1], cells[:, t])
                 states[:, t + 1] = torch.where(mask[t], states[:, t + 1], states[:, t])
         ctx.save_for_backward(
@@ -116,8 +135,8 @@ class WindowLstm(torch.autograd.Function):
         grad_output, dh, dc = grad_outputs
         n, length, batch, width = x.shape
         n_cells = dc.shape[-1]
-        # What each gate's gradient is multiplied by, for all steps at once; in the loop it becomes
-        # the gradient of the gate before its sigmoid or tanh.
+        # The factor of each gate's gradient, for all steps at once. The loop turns it into the
+        # gradient of the gate before its sigmoid or tanh.
         dz = _gate_derivatives(gates, tanh_c, cells[:, :-1])
         dz_by_gate = dz.view(n, length, batch, 4, n_cells)
         _, _, f, o = gates.chunk(4, dim=-1)
@@ -129,7 +148,7 @@ class WindowLstm(torch.autograd.Function):
             if mask is None:
                 torch.add(grad_output[:, t], dh, out=d_raw_h[:, t])
             else:
-                past_h, past_c = dh * ~mask[t], dc * ~mask[t]  # went around the cell
+                past_h, past_c = dh * ~mask[t], dc * ~mask[t]  # these bypass the cell
                 d_raw_h[:, t] = (grad_output[:, t] + dh) * mask[t]
                 dc = dc * mask[t]
             if open_h is not None:
@@ -161,7 +180,7 @@ class WindowLstm(torch.autograd.Function):
 
 
 def _gate_derivatives(gates: Tensor, tanh_c: Tensor, cells_before: Tensor) -> Tensor:
-    """(n, length, batch, 4C): of the cell by z for i, g and f, of the hidden vector by z for o."""
+    """(n, length, batch, 4C): d cell / d z for i, g and f, d hidden / d z for o."""
     i, g, f, o = gates.chunk(4, dim=-1)
     derivatives = torch.empty_like(gates)
     by_i, by_g, by_f, by_o = derivatives.chunk(4, dim=-1)
@@ -172,6 +191,10 @@ def _gate_derivatives(gates: Tensor, tanh_c: Tensor, cells_before: Tensor) -> Te
     return derivatives
 
 
+def _weights(layer: ProjectedLstm) -> tuple[Tensor, ...]:
+    return layer.input_weight, layer.recurrent_weight, layer.bias, layer.projection_weight
+
+
 def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if x.dtype == bias.dtype:
         return torch.baddbmm(bias.unsqueeze(1), x, weight)
@@ -179,7 +202,7 @@ def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _add_product(z: Tensor, h: Tensor, weight: Tensor) -> Tensor:
-    """Add h W to z, in place; W may be of a lower precision."""
+    """Add h W to z in place; W may have a lower precision."""
     if weight.dtype == z.dtype:
         return z.baddbmm_(h, weight)
     return z.add_(h.to(weight.dtype) @ weight)
@@ -198,5 +221,5 @@ def _clip(x: Tensor, limit: float | None, *, out: Tensor) -> None:
 
 
 def _unclipped(raw: Tensor, limit: float | None) -> Tensor | None:
-    """1 where the clip let the value through and so lets its gradient through, 0 elsewhere."""
+    """1 where the clip passes the value, and so its gradient; 0 elsewhere. None without a clip."""
     return None if limit is None else (raw.abs() <= limit).to(raw.dtype)

@@ -13,12 +13,21 @@ from elmo_runtime.errors import InputError
 
 
 class LstmStack(nn.Module):
-    """The layers of one direction; with skip connections each layer >= 1 adds its input."""
+    """The layers of one direction; with skip connections each layer >= 1 adds its input.
 
-    def __init__(self, config: ElmoConfig, dropout: float = 0.0) -> None:
+    `input_dropout` is the dropout probability of the inputs of every layer, as in bilm-tf.
+    """
+
+    def __init__(
+        self,
+        config: ElmoConfig,
+        *,
+        input_dropout: float = 0.0,
+        lstm: type[ProjectedLstm] = ProjectedLstm,
+    ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(ProjectedLstm(config) for _ in range(config.n_layers))
-        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(lstm(config) for _ in range(config.n_layers))
+        self.dropout = nn.Dropout(input_dropout)
         self.use_skip_connections = config.use_skip_connections
 
     def forward(
@@ -34,7 +43,7 @@ class LstmStack(nn.Module):
         for depth, layer in enumerate(self.layers):
             x = self.dropout(x)
             y, final = layer(x, LstmState(state.h[depth], state.c[depth]), mask)
-            # The sum goes up and out, never into the recurrent state.
+            # The next layer and the output receive the sum, the recurrent state never does.
             x = y + x if self.use_skip_connections and depth > 0 else y
             outputs.append(x)
             finals.append(final)
@@ -50,13 +59,19 @@ class BiLmOutput(NamedTuple):
 
 
 class BiLm(nn.Module):
-    """Both directions; each sees only its own lower layer."""
+    """Both directions; each sees only its own lower layer. `lstm` is the class of a layer."""
 
-    def __init__(self, config: ElmoConfig, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        config: ElmoConfig,
+        *,
+        input_dropout: float = 0.0,
+        lstm: type[ProjectedLstm] = ProjectedLstm,
+    ) -> None:
         super().__init__()
         self.config = config
-        self.forward_stack = LstmStack(config, dropout)
-        self.backward_stack = LstmStack(config, dropout)
+        self.forward_stack = LstmStack(config, input_dropout=input_dropout, lstm=lstm)
+        self.backward_stack = LstmStack(config, input_dropout=input_dropout, lstm=lstm)
 
     def forward(
         self, tokens: Tensor, lengths: Tensor, state: LstmState | None = None
@@ -65,18 +80,29 @@ class BiLm(nn.Module):
         state = self.zero_state(tokens) if state is None else self.check_state(state, tokens)
         mask = mask_of(lengths, tokens.shape[1])
         tokens = tokens * mask.unsqueeze(-1)
-        forward, final_f = self.forward_stack(tokens, LstmState(state.h[:, 0], state.c[:, 0]), mask)
         reverse = reverse_within(lengths, tokens.shape[1])
-        backward, final_b = self.backward_stack(
-            take_time(tokens, reverse), LstmState(state.h[:, 1], state.c[:, 1]), mask
-        )
+        both = torch.stack([tokens, take_time(tokens, reverse)])
+        outputs, final = self.run_stacks(both, state, mask)
         layers = [torch.cat([tokens, tokens], dim=-1)]
-        for f, b in zip(forward, backward, strict=True):
-            layers.append(torch.cat([f, take_time(b, reverse)], dim=-1))
-        final = LstmState(
-            torch.stack([final_f.h, final_b.h], dim=1), torch.stack([final_f.c, final_b.c], dim=1)
-        )
+        layers += [torch.cat([f, take_time(b, reverse)], dim=-1) for f, b in outputs]
         return BiLmOutput(layers, final)
+
+    def run_stacks(
+        self, tokens: Tensor, state: LstmState, mask: Tensor | None = None
+    ) -> tuple[list[Tensor], LstmState]:
+        """(2, batch, length, P) in the order in which each direction reads them, and a state.
+
+        Returns each layer's output (2, batch, length, P) and the final state; both states are of
+        (layers, 2, batch, ...). Where mask (batch, length) is False, tokens must be 0 and every
+        output is 0.
+        """
+        directions = []
+        for direction, stack in enumerate((self.forward_stack, self.backward_stack)):
+            start = LstmState(state.h[:, direction], state.c[:, direction])
+            directions.append(stack(tokens[direction], start, mask))
+        outputs, finals = zip(*directions, strict=True)
+        h, c = (torch.stack(part, dim=1) for part in zip(*finals, strict=True))
+        return [torch.stack(pair) for pair in zip(*outputs, strict=True)], LstmState(h, c)
 
     def zero_state(self, like: Tensor) -> LstmState:
         """Zeros of (layers, 2, batch, P) and (layers, 2, batch, C) for a batch like `like`."""
@@ -84,15 +110,15 @@ class BiLm(nn.Module):
         return LstmState(like.new_zeros(h), like.new_zeros(c))
 
     def check_state(self, state: LstmState, like: Tensor) -> LstmState:
-        """The state itself; InputError if it is not one of a batch like `like`."""
-        # Without this a state of one row would quietly be shared by the whole batch.
+        """Return the state; raise InputError if its shapes do not fit a batch like `like`."""
+        # Without this check, broadcasting would share a state of one row with the entire batch.
         shapes, expected = tuple(tuple(part.shape) for part in state), self.state_shapes(len(like))
         if shapes != expected:
             raise InputError(f"the state has shapes {shapes}, this batch needs {expected}")
         return state
 
     def state_shapes(self, batch: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Shapes of h and c for that many sentences."""
+        """Shapes of h and c for a batch of this size."""
         rows = (self.config.n_layers, 2, batch)
         return (*rows, self.config.projection_dim), (*rows, self.config.lstm_dim)
 

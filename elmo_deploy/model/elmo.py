@@ -36,9 +36,18 @@ class Elmo(nn.Module):
 
     Peters et al. 2018, "Deep contextualized word representations": https://arxiv.org/abs/1802.05365
 
-    With requires_grad=False only the layer mixes train; with True the biLM is fine-tuned too.
-    mix_names (default "0", "1", ...) name the mixes in a checkpoint and in a bundle, where the
-    first one is the default. do_layer_norm: see LayerMix.
+    Args:
+        config: The shape of the model.
+        n_mixes: The number of layer mixes, by default 1.
+        mix_names: Names of the mixes in a checkpoint and in a bundle, by default "0", "1", ...
+            The first mix is the default one.
+        do_layer_norm: See LayerMix.
+        lstm_input_dropout: The dropout probability of the inputs of every LSTM layer, as in
+            bilm-tf. AllenNLP's `dropout` acts on the output vectors instead.
+        requires_grad: Whether the character CNN and the biLM are fine-tuned; the mixes always are.
+        seed: The seed of the initial weights.
+        fast: Compute the LSTMs by `elmo_deploy.fast`. False computes the equations step by step,
+            which is several times slower but can be compiled and differentiated twice.
     """
 
     def __init__(
@@ -48,28 +57,27 @@ class Elmo(nn.Module):
         n_mixes: int | None = None,
         mix_names: Sequence[str] | None = None,
         do_layer_norm: bool | Sequence[bool] = False,
-        dropout: float = 0.0,
+        lstm_input_dropout: float = 0.0,
         requires_grad: bool = False,
+        seed: int = 0,
+        fast: bool = True,
+        dropout: None = None,
     ) -> None:
         super().__init__()
+        _refuse_dropout(dropout)
         self.config = config
         self.mix_names = _mix_names(n_mixes, mix_names)
-        # On the CPU first: initial weights are the same whatever torch's default device is.
+        # On the CPU first, so that the initial weights do not depend on torch's default device.
         with torch.device("cpu"):
-            self._build(config, do_layer_norm=do_layer_norm, dropout=dropout)
-            self.reset_parameters(torch.Generator().manual_seed(0))
+            self.char_cnn = CharCnn(config)
+            self.bilm = _bilm(config, input_dropout=lstm_input_dropout, fast=fast)
+            self.layer_mix = LayerMix(
+                config.n_layers + 1, n_mixes=len(self.mix_names), do_layer_norm=do_layer_norm
+            )
+            self.reset_parameters(torch.Generator().manual_seed(seed))
         for part in (self.char_cnn, self.bilm):
             part.requires_grad_(requires_grad)
         self.to(torch.get_default_device())
-
-    def _build(
-        self, config: ElmoConfig, *, do_layer_norm: bool | Sequence[bool], dropout: float
-    ) -> None:
-        self.char_cnn = CharCnn(config)
-        self.bilm = BiLm(config, dropout)
-        self.layer_mix = LayerMix(
-            config.n_layers + 1, n_mixes=len(self.mix_names), do_layer_norm=do_layer_norm
-        )
 
     def forward(self, char_ids: Tensor, state: LstmState | None = None) -> ElmoOutput:
         """Shifted ids (batch, length, characters) int32 or int64, 0 past a sentence -> ElmoOutput.
@@ -106,14 +114,20 @@ class Elmo(nn.Module):
         n_mixes: int | None = None,
         mix_names: Sequence[str] | None = None,
         do_layer_norm: bool | Sequence[bool] | None = None,
-        dropout: float = 0.0,
+        lstm_input_dropout: float = 0.0,
         requires_grad: bool = False,
+        fast: bool = True,
+        dropout: None = None,
     ) -> Elmo:
-        """The model of a checkpoint or of its directory; a softmax in it is left out.
+        """The model of a checkpoint or of its directory, without the softmax.
 
-        n_mixes, mix_names and do_layer_norm None: as the checkpoint says; one that holds no mixes
-        gives a single one without layer norm. Raises InputError when the checkpoint holds another
-        number of mixes, CheckpointError or ConfigError when it is bad.
+        By default n_mixes, mix_names and do_layer_norm are those of the checkpoint; one without
+        mixes gives a single mix without layer norm. The other arguments are those of the class.
+
+        Raises:
+            InputError: The checkpoint holds another number of mixes.
+            CheckpointError: The checkpoint is corrupt.
+            ConfigError: Its config is invalid.
         """
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = Checkpoint.read(checkpoint)
@@ -137,10 +151,12 @@ class Elmo(nn.Module):
             n_mixes=n_mixes,
             mix_names=mix_names,
             do_layer_norm=do_layer_norm,
-            dropout=dropout,
+            lstm_input_dropout=lstm_input_dropout,
             requires_grad=requires_grad,
+            fast=fast,
+            dropout=dropout,
         )
-        # Assigned, not copied: torch's default dtype must not round the weights.
+        # Assigning instead of copying keeps torch's default dtype from rounding the weights.
         model.load_state_dict(model.state_dict() | tensors, assign=True)
         return model
 
@@ -163,6 +179,24 @@ class Elmo(nn.Module):
                 MixLabel(name=name, do_layer_norm=flag)
                 for name, flag in zip(self.mix_names, self.layer_mix.do_layer_norm, strict=True)
             ),
+        )
+
+
+def _bilm(config: ElmoConfig, *, input_dropout: float, fast: bool) -> BiLm:
+    if not fast:
+        return BiLm(config, input_dropout=input_dropout)
+    from elmo_deploy.fast.lstm import FastLstm  # imports this package, so it is imported late
+
+    return BiLm(config, input_dropout=input_dropout, lstm=FastLstm)
+
+
+def _refuse_dropout(dropout: object) -> None:
+    """AllenNLP's name for another thing: its dropout acts on the output vectors."""
+    if dropout is not None:
+        raise InputError(
+            f"Elmo has no argument dropout (given: {dropout!r})",
+            hint="use lstm_input_dropout for the inputs of the LSTM layers, or apply"
+            " torch.nn.Dropout to the output vectors, as AllenNLP does",
         )
 
 

@@ -1,6 +1,7 @@
-"""One direction of one layer: an LSTM with a projection and two clips (Sak et al. 2014).
+"""One direction of one layer: an LSTM with a recurrent projection, clipped twice.
 
-It differs from torch.nn.LSTM(proj_size=...) in clipping the cell and the projection.
+Sak et al. 2014, https://arxiv.org/abs/1402.1128. It differs from torch.nn.LSTM(proj_size=...) in
+that it clips the cell and the projection.
 """
 
 from __future__ import annotations
@@ -10,21 +11,27 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from elmo_deploy.fast.lstm import Clips, LstmWeights, run_window
 from elmo_runtime.config import ElmoConfig
 
 
 class LstmState(NamedTuple):
-    """Where an LSTM stands: the clipped projection h (..., P) and the clipped cell c (..., C)."""
+    """The state of an LSTM: the clipped projection h (..., P) and the clipped cell c (..., C)."""
 
     h: Tensor
     c: Tensor
 
 
-class ProjectedLstm(nn.Module):
-    """z = x Wx + h Wh + b, gates in the file's order i, g, f, o.
+class Clips(NamedTuple):
+    """Limits of the cell and of the projection; None means no limit."""
 
-    c = clip(sigmoid(f + 1) c + sigmoid(i) tanh(g));  h = clip((sigmoid(o) tanh(c)) Wp).
+    cell: float | None
+    projection: float | None
+
+
+class ProjectedLstm(nn.Module):
+    """The equations of the paper, step by step. `elmo_deploy.fast.lstm` computes them faster.
+
+    The weights hold the gates in the order of the published files: i, g, f, o.
     """
 
     def __init__(self, config: ElmoConfig) -> None:
@@ -41,34 +48,28 @@ class ProjectedLstm(nn.Module):
     ) -> tuple[Tensor, LstmState]:
         """(batch, length, P), state of (batch, ...) -> (batch, length, P) and the final state.
 
-        Where mask (batch, length) is False the output is 0 and the state stands still.
+        Where mask (batch, length) is False, the output is 0 and the state does not change.
         """
-        outputs, h, c = run_window(
-            inputs.transpose(0, 1).unsqueeze(0).to(state.c.dtype),
-            (state.h.unsqueeze(0), state.c.unsqueeze(0)),
-            LstmWeights(*(weight.unsqueeze(0) for weight in self.weights)),
-            mask=None if mask is None else mask.t().unsqueeze(-1),
-            clips=self.clips,
-        )
-        return outputs[0].transpose(0, 1), LstmState(h[0], c[0])
+        outputs = []
+        for t, x in enumerate(inputs.to(state.c.dtype).unbind(dim=1)):
+            following = self.step(x, state)
+            state = following if mask is None else select(mask[:, t], following, state)
+            outputs.append(state.h)
+        output = torch.stack(outputs, dim=1)
+        return output if mask is None else output * mask.unsqueeze(-1), state
 
-    @property
-    def weights(self) -> LstmWeights:
-        """The parameters in the order in which they are used."""
-        return LstmWeights(
-            self.input_weight, self.recurrent_weight, self.bias, self.projection_weight
-        )
-
-    def step(self, product: Tensor, state: LstmState) -> LstmState:
-        """One time step; product (batch, 4C) is x Wx + b. This defines what `forward` computes."""
-        i, g, f, o = (product + state.h @ self.recurrent_weight).chunk(4, dim=-1)
-        c = torch.sigmoid(f + 1.0) * state.c + torch.sigmoid(i) * torch.tanh(g)
-        c = clip(c, self.clips.cell)
-        h = clip((torch.sigmoid(o) * torch.tanh(c)) @ self.projection_weight, self.clips.projection)
+    def step(self, x: Tensor, state: LstmState) -> LstmState:
+        """One time step: x (batch, P) and the state before it -> the state after it."""
+        h, c = state
+        z = x @ self.input_weight + h @ self.recurrent_weight + self.bias  # (batch, 4C)
+        i, g, f, o = z.chunk(4, dim=-1)
+        i, g, f, o = i.sigmoid(), g.tanh(), (f + 1).sigmoid(), o.sigmoid()
+        c = clip(f * c + i * g, self.clips.cell)
+        h = clip((o * c.tanh()) @ self.projection_weight, self.clips.projection)
         return LstmState(h, c)
 
     def reset_parameters(self, generator: torch.Generator) -> None:
-        """Glorot uniform over the joint (2P, 4C) kernel as in the original; bias 0."""
+        """Glorot uniform over the joint (2P, 4C) kernel, as in bilm-tf; the bias is 0."""
         rows = 2 * self.input_weight.shape[0]
         bound = (6 / (rows + self.input_weight.shape[1])) ** 0.5
         nn.init.uniform_(self.input_weight, -bound, bound, generator)
@@ -78,5 +79,11 @@ class ProjectedLstm(nn.Module):
 
 
 def clip(x: Tensor, limit: float | None) -> Tensor:
-    """Limit x to [-limit, limit]; None binds nothing."""
+    """Limit x to [-limit, limit]; None means no limit."""
     return x if limit is None else x.clamp(-limit, limit)
+
+
+def select(real: Tensor, new: LstmState, old: LstmState) -> LstmState:
+    """The new state of each row where `real` (batch,) is True, the old one elsewhere."""
+    rows = real.unsqueeze(-1)
+    return LstmState(torch.where(rows, new.h, old.h), torch.where(rows, new.c, old.c))

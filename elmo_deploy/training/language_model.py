@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from elmo_deploy.fast.both_directions import run_both
 from elmo_deploy.fast.convolution import convolve_at_once
+from elmo_deploy.fast.lstm import FastLstm
 from elmo_deploy.model.bilm import BiLm
 from elmo_deploy.model.char_cnn import CharCnn
 from elmo_deploy.model.lstm import LstmState, ProjectedLstm
@@ -29,13 +31,24 @@ class Hidden(NamedTuple):
 
 
 class LanguageModel(nn.Module):
-    """Character CNN, two LSTM stacks and a softmax; tensors are named as in a checkpoint."""
+    """Character CNN, two LSTM stacks and a softmax; tensors are named as in a checkpoint.
 
-    def __init__(self, config: ElmoConfig, vocabulary_size: int, *, dropout: float = 0.0) -> None:
+    `dropout` is the probability for the inputs of every LSTM layer and for the top outputs.
+    fast=False computes the definitions of `elmo_deploy.model` instead of `elmo_deploy.fast`.
+    """
+
+    def __init__(
+        self,
+        config: ElmoConfig,
+        vocabulary_size: int,
+        *,
+        dropout: float = 0.0,
+        fast: bool = True,
+    ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.fast = config, fast
         self.char_cnn = CharCnn(config)
-        self.bilm = BiLm(config, dropout)
+        self.bilm = BiLm(config, input_dropout=dropout, lstm=FastLstm if fast else ProjectedLstm)
         self.softmax = Softmax(vocabulary_size, config.projection_dim)
         self.dropout = nn.Dropout(dropout)
 
@@ -53,16 +66,17 @@ class LanguageModel(nn.Module):
         tokens = F.embedding(positions, self.word_vectors(words))
         if mask is not None:
             tokens = tokens * mask.unsqueeze(-1)
-        outputs, final = run_both(self.bilm, tokens, state, mask)
+        run_stacks = partial(run_both, self.bilm) if self.fast else self.bilm.run_stacks
+        outputs, final = run_stacks(tokens, state, mask)
         return Hidden(self.dropout(outputs[-1]), final)
 
     def word_vectors(self, words: Sequence[Tensor]) -> Tensor:
         """Groups of (n, width) character ids -> (all n, P), in the order of the groups."""
         cnn, full = self.char_cnn, self.config.max_characters_per_token
-        # Only words as long as the limit may lack the room behind them; they come last.
-        roomy = [group for group in words if group.shape[1] < full]
-        features = [convolve_at_once(cnn, roomy)] if roomy else []
-        features += [cnn.convolve(cnn.embed(group)) for group in words[len(roomy) :]]
+        # Only words of the full width may lack the padding that the fast form needs; they are last.
+        padded = [group for group in words if self.fast and group.shape[1] < full]
+        features = [convolve_at_once(cnn, padded)] if padded else []
+        features += [cnn.convolve(cnn.embed(group)) for group in words[len(padded) :]]
         return cnn.project(torch.cat(features))
 
     def zero_state(self, n_rows: int) -> LstmState:

@@ -121,7 +121,7 @@ class Learner:
             )
             for direction in range(2)
         ]
-        return SampledSoftmax(self.model.softmax, batch.targets, negatives)
+        return SampledSoftmax(self.model.softmax, batch.targets, negatives, fast=self.model.fast)
 
     def _losses(self, hidden: Hidden, batch: Batch, softmax: SampledSoftmax | None) -> Tensor:
         """(2,) mean cross-entropy of the forward and of the backward direction."""

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
+from elmo_deploy.fast.log_sum_exp import fast_log_sum_exp
 from elmo_deploy.training.options import require_fewer_negatives
 
 
@@ -84,7 +83,10 @@ class SampledSoftmax:
     Only these rows get a gradient, so that a step costs nothing for the rest of the vocabulary.
     """
 
-    def __init__(self, softmax: Softmax, targets: Tensor, negatives: list[Negatives]) -> None:
+    def __init__(
+        self, softmax: Softmax, targets: Tensor, negatives: list[Negatives], *, fast: bool = True
+    ) -> None:
+        self._log_sum_exp = fast_log_sum_exp if fast else log_sum_exp
         device, size = targets.device, len(softmax.bias)
         drawn = [torch.from_numpy(negative.ids).to(device) for negative in negatives]
         wanted = targets.flatten(1)
@@ -104,7 +106,7 @@ class SampledSoftmax:
         bias = self.bias - self._corrections[direction]
         true_weight = self.weight.index_select(0, targets)
         true = (hidden * true_weight).sum(dim=-1).float() + bias.index_select(0, targets)
-        others = LogSumExp.apply(  # type: ignore[no-untyped-call]
+        others = self._log_sum_exp(
             hidden,
             self.weight.index_select(0, negatives),
             bias.index_select(0, negatives),
@@ -129,33 +131,10 @@ class SampledSoftmax:
         return hits, columns[hits]
 
 
-class LogSumExp(torch.autograd.Function):
-    """log sum_k exp(x w_k + b_k) for every x, without the hits: (n, P), (m, P), (m,) -> (n,).
+def log_sum_exp(x: Tensor, weight: Tensor, bias: Tensor, hits: tuple[Tensor, Tensor]) -> Tensor:
+    """Log sum_k exp(x w_k + b_k) for every x, without the hits: (n, P), (m, P), (m,) -> (n,).
 
-    Written out because the (n, m) matrix is the largest thing in a step: here it is made once and
-    its derivative, the softmax, is never formed but folded into the products with it.
+    Hits are pairs of a row of x and a column k. `elmo_deploy.fast.log_sum_exp` computes it faster.
     """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, hits: tuple[Tensor, Tensor]
-    ) -> Tensor:
-        """Under autocast the product runs in its type, the rest in that of the bias."""
-        logits = F.linear(x, weight).to(bias.dtype).add_(bias)
-        logits[hits] = -math.inf
-        top = logits.amax(dim=1, keepdim=True)
-        powers = logits.sub_(top).exp_()
-        total = powers.sum(dim=1)
-        ctx.save_for_backward(x, weight, powers, total)
-        return total.log().add_(top.squeeze(1))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """The softmax is powers / total; its rows are scaled on the narrow side of the products."""
-        x, weight, powers, total = ctx.saved_tensors
-        scale = (gradient / total).unsqueeze(1)
-        d_x = (powers @ weight.to(powers.dtype)) * scale
-        d_weight = powers.t() @ (x.to(powers.dtype) * scale)
-        d_bias = (powers.t() @ scale).squeeze(1)
-        return d_x.to(x.dtype), d_weight.to(weight.dtype), d_bias, None
+    logits = F.linear(x, weight).to(bias.dtype) + bias
+    return logits.index_put(hits, logits.new_tensor(-math.inf)).logsumexp(dim=1)

@@ -1,31 +1,20 @@
-"""The fast window function is the step by step definition, in value and in gradient."""
+"""FastLstm computes the values and gradients of ProjectedLstm."""
 
 import pytest
 import torch
 
+from elmo_deploy.fast.lstm import FastLstm
 from elmo_deploy.model.lstm import LstmState, ProjectedLstm
 from random_models import tiny_config
-
-EXACT = {"rtol": 1e-9, "atol": 1e-9}  # float64: only the order of sums differs
 
 
 def harsh_lstm(cell_clip, proj_clip):
     """Weights so large that both clips bind for about a third of all values."""
-    lstm = ProjectedLstm(tiny_config(cell_clip=cell_clip, proj_clip=proj_clip)).double()
+    lstm = FastLstm(tiny_config(cell_clip=cell_clip, proj_clip=proj_clip)).double()
     generator = torch.Generator().manual_seed(0)
     for parameter in lstm.parameters():
         torch.nn.init.normal_(parameter, 0.0, 1.0, generator)
     return lstm
-
-
-def by_steps(lstm, inputs, state, mask):
-    outputs = []
-    for t in range(inputs.shape[1]):
-        following = lstm.step(inputs[:, t] @ lstm.input_weight + lstm.bias, state)
-        real = mask[:, t, None]
-        state = LstmState(*(torch.where(real, a, b) for a, b in zip(following, state, strict=True)))
-        outputs.append(state.h * real)
-    return torch.stack(outputs, dim=1), state
 
 
 def drawn(batch=5, length=7):
@@ -36,10 +25,10 @@ def drawn(batch=5, length=7):
     return [tensor.requires_grad_() for tensor in (inputs, h, c)]
 
 
-def everything(run, lstm, mask):
+def everything(forward, lstm, mask):
     """Outputs, final state, and the gradients of a loss that depends on all three."""
     inputs, h, c = drawn()
-    outputs, state = run(inputs, LstmState(h, c), mask)
+    outputs, state = forward(lstm, inputs, LstmState(h, c), mask)
     weights = torch.randn(outputs.shape, dtype=torch.float64, generator=torch.manual_seed(2))
     loss = (outputs * weights).sum() + state.h.square().sum() + state.c.sin().sum()
     gradients = torch.autograd.grad(loss, [inputs, h, c, *lstm.parameters()])
@@ -48,20 +37,18 @@ def everything(run, lstm, mask):
 
 @pytest.mark.parametrize(("cell_clip", "proj_clip"), [(None, None), (0.5, None), (0.5, 0.5)])
 @pytest.mark.parametrize("lengths", [[7, 7, 7, 7, 7], [7, 1, 4, 0, 6]])
-def test_a_window_is_its_steps(cell_clip, proj_clip, lengths):
+def test_a_window_equals_its_steps(cell_clip, proj_clip, lengths, assert_same):
     lstm = harsh_lstm(cell_clip, proj_clip)
     mask = torch.arange(7) < torch.tensor(lengths)[:, None]
-    fast = everything(lstm, lstm, mask)
-    slow = everything(lambda x, s, m: by_steps(lstm, x, s, m), lstm, mask)
-    for a, b in zip(fast, slow, strict=True):
-        torch.testing.assert_close(a, b, **EXACT)
+    fast = everything(FastLstm.forward, lstm, mask)
+    assert_same(fast, everything(ProjectedLstm.forward, lstm, mask))
 
 
-def test_no_mask_is_a_mask_of_ones():
+@pytest.mark.parametrize("form", [FastLstm, ProjectedLstm])
+def test_no_mask_equals_a_mask_of_ones(form, assert_same):
     lstm = harsh_lstm(0.5, 0.5)
     ones = torch.ones(5, 7, dtype=torch.bool)
-    for a, b in zip(everything(lstm, lstm, None), everything(lstm, lstm, ones), strict=True):
-        torch.testing.assert_close(a, b, **EXACT)
+    assert_same(everything(form.forward, lstm, None), everything(form.forward, lstm, ones))
 
 
 def test_both_clips_bind_in_these_tests():

@@ -152,3 +152,18 @@ def test_on_cuda_it_computes_what_it_computes_on_the_cpu(model):
             ids.cuda(), LstmState(*(torch.zeros_like(part).cuda() for part in here.state))
         )
     torch.testing.assert_close(here.elmo[0], there.elmo[0].cpu(), atol=1e-4, rtol=0)
+
+
+def test_the_seed_decides_the_initial_weights():
+    weights = [Elmo(tiny_config(), seed=seed).char_cnn.embedding for seed in (0, 0, 1)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_the_name_of_another_dropout_is_refused_with_a_hint():
+    """`dropout` acted inside the biLM, but AllenNLP users know it as that of the output."""
+    checkpoint = Elmo(tiny_config()).to_checkpoint()
+    for make, given in ((Elmo, tiny_config()), (Elmo.from_checkpoint, checkpoint)):
+        with pytest.raises(InputError, match=r"no argument dropout .*0\.5") as refused:
+            make(given, dropout=0.5)
+        assert "lstm_input_dropout" in refused.value.hint

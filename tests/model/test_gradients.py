@@ -51,7 +51,7 @@ def test_fine_tuning_lowers_the_loss_and_moves_the_bilm():
 
 def test_dropout_falls_on_the_input_of_each_layer_and_is_carried_around_it():
     """The residual adds the dropped input: where it was dropped, the sum is the layer's own."""
-    stack = Elmo(tiny_config(proj_clip=0.5), dropout=0.5).bilm.forward_stack.train()
+    stack = Elmo(tiny_config(proj_clip=0.5), lstm_input_dropout=0.5).bilm.forward_stack.train()
     for layer in stack.layers:
         torch.nn.init.zeros_(layer.projection_weight)  # each layer's own output is 0
     torch.nn.init.constant_(stack.layers[0].projection_weight, 1.0)
