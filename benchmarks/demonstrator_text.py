@@ -7,8 +7,8 @@
 The rule: hard-wrapped lines are joined into paragraphs (a blank line ends one, and so do 200
 lines); spaCy's rule-based English tokenizer and sentencizer (no model) cut them into sentences of
 words and punctuation; sentences of fewer than 3 or more than 100 tokens and those without a
-lower-case letter (headings) are dropped. Every 25th file, in name order, is held out whole. The
-training sentences are shuffled with seed 0 and dealt into 20 shards.
+lower-case letter (headings) are dropped. Every 25th file, in name order, is held out completely.
+The training sentences are shuffled with seed 0 and distributed over 20 shards.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def paragraphs(path: Path) -> Iterator[str]:
-    """The hard-wrapped lines of a gzipped UTF-8 text, joined."""
+    """Yield the paragraphs of a gzipped UTF-8 text, each on one line."""
     lines: list[str] = []
     with gzip.open(path, "rt", encoding="utf-8-sig") as stream:
         for line in stream:
@@ -69,7 +69,7 @@ def paragraphs(path: Path) -> Iterator[str]:
 
 
 def sentences_of(texts: Iterable[str], english: spacy.Language) -> Iterator[str]:
-    """Tokens joined by single spaces, a sentence a string."""
+    """Yield one string per sentence, in which single spaces separate the tokens."""
     for document in english.pipe(texts):
         for sentence in document.sents:
             tokens = [token.text for token in sentence if not token.is_space]

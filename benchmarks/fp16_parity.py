@@ -1,11 +1,11 @@
-"""How far FP16 graphs are from the FP32 reference: a model a row, by the check that `export` runs.
+"""Errors of FP16 graphs against the FP32 reference, one row per model, by the check of `export`.
 
     python benchmarks/fp16_parity.py --hdf5 FIXTURES/bilm-tf/model --hdf5 FIXTURES/allennlp
         --options OPTIONS.json -o benchmarks/results/fp16-parity.json
 
-The shipped model and the random one whose clips bind are always among them. The graphs run on the
-CPU, rounded as a GPU rounds them (`elmo_export.verify.fp16_rounding`); no engine is run. Prints the
-table in Markdown: the largest absolute error in each output, and the least cosine of any vector.
+The shipped model and a random model whose clips bind are always included. The graphs run on the
+CPU and round like a GPU (`elmo_export.verify.fp16_rounding`); no engine runs. The script prints a
+Markdown table of the largest absolute error per output and the smallest cosine of any vector.
 """
 
 from __future__ import annotations
@@ -53,17 +53,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
-        "--hdf5", type=Path, action="append", default=[], help="a folder of published weights"
+        "--hdf5", type=Path, action="append", default=[], help="directory of published weights"
     )
     parser.add_argument(
-        "--options", type=Path, action="append", default=[], help="a size, for random weights"
+        "--options",
+        type=Path,
+        action="append",
+        default=[],
+        help="options.json of a size, for random weights",
     )
     parser.add_argument("-o", "--output", type=Path, required=True)
     return parser.parse_args(arguments)
 
 
 def models(options: argparse.Namespace) -> Iterator[tuple[str, Checkpoint]]:
-    """Yield each model with the name of its row."""
+    """Yield the name of each row and its model."""
     for folder in options.hdf5:
         name = " ".join(
             part for part in folder.parts[-2:] if part not in ("model", "elmo-fixtures")
@@ -78,7 +82,7 @@ def models(options: argparse.Namespace) -> Iterator[tuple[str, Checkpoint]]:
 
 
 def clips_that_bind() -> Checkpoint:
-    """The model of the tests in which both clips bind often."""
+    """Return the model of the tests in which both clips often bind."""
     sys.path.append(str(ROOT / "tests"))
     from random_models import clipped_checkpoint
 
@@ -86,9 +90,9 @@ def clips_that_bind() -> Checkpoint:
 
 
 def compare(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Export in FP16; the parity table of the bundle, and how often the clips bind in English.
+    """Export in FP16 and return the parity table, and how often the clips bind in English text.
 
-    Raises VerificationError, as `export` does, where the graph is beyond tolerance.
+    Raises VerificationError, as `export` does, when an error exceeds its tolerance.
     """
     config, run = checkpoint.config, reference(checkpoint)
     with tempfile.TemporaryDirectory() as scratch:
@@ -110,8 +114,8 @@ def share_clipped(values: np.ndarray, clip: float | None) -> float:
 
 
 def table(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Markdown, a model a row."""
-    head = ("model", *(f"`{name}`" for name in SHOWN), "least cosine")
+    """Return a Markdown table with one row per model."""
+    head = ("model", *(f"`{name}`" for name in SHOWN), "smallest cosine")
     lines = [head, ["---"] * len(head)]
     for name, model in found.items():
         rows = {row["output"]: row for row in model["parity"] if row["output"] != COMPANY}

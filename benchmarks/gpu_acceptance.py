@@ -1,9 +1,9 @@
-"""What a GPU makes of ELMo: engines built, answers compared, times taken, in one JSON file.
+"""Acceptance of ELMo on a GPU: build engines, compare outputs and measure times, in one JSON file.
 
     python benchmarks/gpu_acceptance.py -o acceptance.json [--bundle BUNDLE]
 
-Runs anywhere, with whatever of torch, onnxruntime-gpu, tensorrt and tensorrt-rtx is there; what
-cannot run is listed with its reason. docs/guides/engines.md says what each figure means.
+The script runs on every machine with any of torch, onnxruntime-gpu, tensorrt and tensorrt-rtx, and
+lists what cannot run with the reason. docs/guides/engines.md explains each figure.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from elmo_runtime.files.atomic import atomic_file
 PRECISIONS = ("fp16", "fp32")
 FLAVOURS = ("tensorrt", "tensorrt-rtx")
 BATCHES, LENGTHS = (1, 8, 32, 128, 256), (8, 24, 64)
-STEPS = (64, 128)  # padded lengths of two buckets; their difference in time is LSTM steps alone
+STEPS = (64, 128)  # padded lengths of two buckets; their times differ by the LSTM steps only
 FULL_SIZE = {
     "projection_dim": 512,
     "lstm_dim": 4096,
@@ -57,31 +57,31 @@ SIZES = {"full": FULL_SIZE, "small": SMALL_SIZE}  # of the published models
 
 @dataclass
 class Findings:
-    """What was found, and what could not be, with the reason."""
+    """The results, and the reason for each result that is missing."""
 
     found: dict[str, Any] = field(default_factory=dict)
     not_run: list[dict[str, str]] = field(default_factory=list)
 
     def attempt(self, what: str, work: Callable[[], Any]) -> Any | None:
-        """Keep what `work` returns under this name; None if it cannot be had here."""
+        """Store the result of `work` under this name and return it; None if it fails."""
         print(f"{what} ...", file=sys.stderr, flush=True)
         try:
             self.found[what] = work()
         except (ElmoDeployError, ImportError) as error:
             self.leave_out(what, str(error))
-        except Exception as error:  # one part that breaks must not cost the figures of the others
+        except Exception as error:  # a failing part must not cost the figures of the others
             traceback.print_exc()
             self.leave_out(what, f"unexpected {type(error).__name__}: {error}")
         return self.found.get(what)
 
     def leave_out(self, what: str, reason: str) -> None:
-        """Say why there is no figure."""
+        """Record why a figure is missing."""
         self.not_run.append({"what": what, "reason": " ".join(reason.split())})
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A backend in one precision, and the bundle that it reads."""
+    """A backend in one precision, and its bundle."""
 
     name: str
     bundle: Path
@@ -89,7 +89,7 @@ class Candidate:
     precision: str
 
     def open(self) -> Backend:
-        """Raises why it cannot run."""
+        """Open the backend; raise the reason if it cannot run."""
         options = BackendOptions()
         bundle = Bundle.open(self.bundle)
         return open_backend(bundle, backend=self.backend, precision=self.precision, options=options)
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def build_engines(bundle: Path, work: Path, findings: Findings) -> Iterator[Candidate]:
-    """Engines of each library, in a copy of the bundle of its own, so that each can be asked."""
+    """Build the engines of each compiler in a separate copy of the bundle, to use each of them."""
     for flavour in FLAVOURS:
         copy = Path(shutil.copytree(bundle, work / flavour))
         for precision in PRECISIONS:
@@ -123,19 +123,19 @@ def build_engines(bundle: Path, work: Path, findings: Findings) -> Iterator[Cand
 
 
 def build(bundle: Path, flavour: str, precision: str) -> dict[str, Any]:
-    """Every default plan, as `elmo-deploy build-engine` makes it for the GPU at hand."""
+    """Build every default plan, as `elmo-deploy build-engine` does for the current GPU."""
     report = build_engine(bundle, flavour=flavour, precision=precision)
     return {"engine": report.folder.name, "plans": list(plan_rows(report))}
 
 
 def onnxruntime_candidates(bundle: Path) -> Iterator[Candidate]:
-    """CUDA in both precisions; the CPU is what they are compared with."""
+    """Yield CUDA in both precisions; the CPU is their reference."""
     for precision in PRECISIONS:
         yield Candidate(f"onnxruntime-cuda-{precision}", bundle, "onnxruntime-cuda", precision)
 
 
 def describe_gpu() -> dict[str, Any]:
-    """The GPU that everything ran on."""
+    """Describe the GPU of this run."""
     device = Device.open()
     free, total = device.free_and_total()
     capability = device.compute_capability
@@ -145,7 +145,7 @@ def describe_gpu() -> dict[str, Any]:
 def examine(
     candidate: Candidate, bundle: Path, sentences: Sequence[Sentence], findings: Findings
 ) -> None:
-    """Open a backend and ask it everything but how it compares in speed."""
+    """Open a backend and run every check except the comparison of speed."""
     backend = findings.attempt(f"open {candidate.name}", candidate.open)
     if backend is None:
         return
@@ -165,13 +165,13 @@ def examine(
 
 
 def golden(embedder: Embedder) -> dict[str, bool]:
-    """The gate that every load passes: the golden sentences of the bundle."""
+    """Run the check of every load: the golden sentences of the bundle."""
     embedder.check_golden_sentences()
     return {"passed": True}
 
 
 def parity(embedder: Embedder, bundle: Path, sentences: Sequence[Sentence]) -> dict[str, Any]:
-    """Against ONNX Runtime on the CPU in fp32, which the export compared with PyTorch."""
+    """Compare with ONNX Runtime on the CPU in fp32, which the export compared with PyTorch."""
     names = ("word_emb", *embedder.config.layer_names, "elmo", "default")
     with Embedder.load(bundle, backend="onnxruntime-cpu", precision="fp32") as reference:
         expected = reference.embed(sentences, outputs=names)
@@ -180,14 +180,14 @@ def parity(embedder: Embedder, bundle: Path, sentences: Sequence[Sentence]) -> d
 
 
 def invariance(embedder: Embedder, sentences: Sequence[Sentence]) -> dict[str, float]:
-    """Each sentence alone against the same sentence among all others (guarantee D1)."""
+    """Compare each sentence on its own with the same sentence in a batch (guarantee D1)."""
     together = rows(embedder.embed(sentences)["elmo"])
     alone = rows([embedder.embed([sentence])["elmo"][0] for sentence in sentences])
     return differences(alone, together)
 
 
 def finite(embedder: Embedder, config: ElmoConfig) -> dict[str, int]:
-    """Vectors of random character ids that are not finite; must be none (guarantee I6)."""
+    """Count vectors of random character ids that are not finite: none may be (guarantee I6)."""
     generator = np.random.default_rng(1)
     shape = (512, 8, config.max_characters_per_token)
     ids = generator.integers(1, 262, shape, dtype=np.int32)
@@ -196,7 +196,7 @@ def finite(embedder: Embedder, config: ElmoConfig) -> dict[str, int]:
 
 
 def time_steps(backend: Backend, config: ElmoConfig) -> dict[str, float]:
-    """Microseconds of one time step of one layer, both directions, by batch."""
+    """Microseconds of one time step of one layer, both directions, per batch size."""
     few, many = STEPS
     result = {}
     for batch in BATCHES:
@@ -207,7 +207,7 @@ def time_steps(backend: Backend, config: ElmoConfig) -> dict[str, float]:
 
 
 def median_seconds(backend: Backend, inputs: BiLmInputs, calls: int = 20) -> float:
-    """Of a call that hands back little; the first ones, which compile and record, are not timed."""
+    """Time calls with a small output; the first calls, which compile and record, do not count."""
     times = []
     for number in range(calls + 3):
         start = time.perf_counter()
@@ -218,7 +218,7 @@ def median_seconds(backend: Backend, inputs: BiLmInputs, calls: int = 20) -> flo
 
 
 def batch_of(config: ElmoConfig, batch: int, steps: int) -> BiLmInputs:
-    """Sentences that fill their bucket; every call sends the same 1000 word vectors."""
+    """Make sentences that fill their bucket; every call sends the same 1000 word vectors."""
     generator = np.random.default_rng(2)
     states = (config.n_layers, 2, batch)
     zeros = np.zeros(1, np.float32)
@@ -234,18 +234,18 @@ def batch_of(config: ElmoConfig, batch: int, steps: int) -> BiLmInputs:
 
 
 def device_memory() -> dict[str, int]:
-    """Device memory in use by all processes after the checks above."""
+    """Return the device memory that all processes use after the checks above."""
     free, total = Device.open().free_and_total()
     return {"bytes_in_use": total - free}
 
 
 def system_of(candidate: Candidate) -> str:
-    """Its name in the table of `elmo-deploy benchmark`."""
+    """Return its name in the table of `elmo-deploy benchmark`."""
     return f"{candidate.backend.removeprefix('onnxruntime-')}-{candidate.precision}"
 
 
 def torch_on_cuda(bundle: Path, sentences: Sequence[Sentence]) -> dict[str, Any]:
-    """The reference model in eager PyTorch on the GPU: milliseconds a call, p50, p90 and p99."""
+    """The reference model in eager PyTorch on the GPU: p50, p90 and p99 in ms per call."""
     import torch
 
     from elmo_deploy.model.elmo import Elmo
@@ -267,7 +267,7 @@ def torch_on_cuda(bundle: Path, sentences: Sequence[Sentence]) -> dict[str, Any]
 
 
 def torch_call(model: Any, char_ids: Any) -> None:
-    """Char ids on the host -> vectors on the host; the copy back waits for the GPU."""
+    """Character ids on the host -> vectors on the host; the copy waits for the GPU."""
     import torch
 
     with torch.inference_mode():
@@ -275,7 +275,7 @@ def torch_call(model: Any, char_ids: Any) -> None:
 
 
 def percentiles(call: Callable[[], None], calls: int = 20) -> dict[str, float]:
-    """Milliseconds, after two calls that are not timed."""
+    """Percentiles in milliseconds, after two calls that are not timed."""
     times = []
     for _ in range(calls + 2):
         start = time.perf_counter()
@@ -288,7 +288,7 @@ def percentiles(call: Callable[[], None], calls: int = 20) -> dict[str, float]:
 def measure(
     bundle: Path, candidates: Sequence[Candidate], options: Any, findings: Findings
 ) -> None:
-    """Latency and throughput side by side, by the code of `elmo-deploy benchmark`."""
+    """Compare latency and throughput by the code of `elmo-deploy benchmark`."""
     runnable = [each for each in candidates if f"open {each.name}" in findings.found]
     jobs = [Job(each.name, system_of(each), Subject(each.bundle)) for each in runnable]
     if not jobs:
@@ -300,12 +300,12 @@ def measure(
 
 
 def rows(vectors: Any) -> np.ndarray[Any, Any]:
-    """Vectors of all sentences under one another, in double precision."""
+    """Concatenate the vectors of all sentences in double precision."""
     return np.concatenate([np.atleast_2d(each) for each in vectors]).astype(np.float64)
 
 
 def differences(found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> dict[str, float]:
-    """The largest difference, the smallest cosine, and how many vectors differ at all."""
+    """Return the largest difference, the smallest cosine and the number of differing vectors."""
     norms = np.linalg.norm(found, axis=-1) * np.linalg.norm(expected, axis=-1)
     cosines = (found * expected).sum(-1) / np.maximum(norms, 1e-30)
     return {
@@ -317,7 +317,7 @@ def differences(found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> 
 
 
 def random_bundle(path: Path, size: dict[str, Any]) -> Path:
-    """A verified bundle of random weights, in both precisions; times do not depend on them."""
+    """Export a bundle of random weights in both precisions; times do not depend on the weights."""
     from elmo_deploy.model.elmo import Elmo
     from elmo_deploy.model.reference import reference
 
@@ -345,12 +345,18 @@ def write(path: Path, bundle: Path, options: Any, findings: Findings) -> None:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", "-o", type=Path, required=True, help="the JSON file")
-    parser.add_argument("--bundle", type=Path, help="with fp32 and fp16 graphs; else random ones")
-    parser.add_argument("--size", choices=SIZES, default="full", help="of the random model")
-    parser.add_argument("--sentences", type=int, default=200, help="for parity and invariance")
-    parser.add_argument("--rounds", type=int, default=7, help="of the latency run; 0: leave it out")
-    parser.add_argument("--seconds", type=float, default=0.25, help="least duration of a turn")
-    parser.add_argument("--work", type=Path, help="a folder for bundles and engines, gigabytes")
+    parser.add_argument(
+        "--bundle", type=Path, help="bundle with fp32 and fp16 graphs (default: random weights)"
+    )
+    parser.add_argument("--size", choices=SIZES, default="full", help="size of the random model")
+    parser.add_argument(
+        "--sentences", type=int, default=200, help="number of sentences for parity and invariance"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="rounds of the latency run; 0 skips it"
+    )
+    parser.add_argument("--seconds", type=float, default=0.25, help="minimum duration of a turn")
+    parser.add_argument("--work", type=Path, help="directory for bundles and engines (several GB)")
     return parser.parse_args(arguments)
 
 

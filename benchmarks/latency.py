@@ -2,10 +2,10 @@
 
     python benchmarks/latency.py --options OPTIONS.json -o benchmarks/results/latency-original.json
 
-Without --text, words and lengths are drawn. Beside the ratios it prints which share of the rate
-of a large matrix product (measured in the same run) the FP32 system reaches in full batches, and
-which share of the rate of reading memory at one sentence a call. A share above 1 of the latter
-means that the caches served weights again.
+Without --text, words and lengths are random. The script prints the ratios and two shares of what
+the processor can do, measured in the same run: in full batches, the share of the rate of a large
+matrix product that the FP32 system reaches; at one sentence per call, its share of the rate of
+memory reads. A share of memory reads above 1 means that the caches served weights more than once.
 """
 
 from __future__ import annotations
@@ -40,10 +40,12 @@ SYSTEMS = (
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--options", type=Path, required=True, help="the model's options.json")
-    arguments.add_argument("--text", type=Path, help="sentences, one a line")
+    arguments.add_argument("--text", type=Path, help="text, one sentence per line")
     arguments.add_argument("--systems", nargs="+", default=SYSTEMS)
     arguments.add_argument("--rounds", type=int, default=7)
-    arguments.add_argument("--patience", type=float, default=60.0, help="seconds, of the whole run")
+    arguments.add_argument(
+        "--patience", type=float, default=60.0, help="seconds that the run may wait in total"
+    )
     arguments.add_argument("-o", "--output", type=Path, required=True)
     options = arguments.parse_args()
 
@@ -64,14 +66,14 @@ def main() -> None:
 
 
 def loads_of_the_table(text: Path | None) -> list[Load]:
-    """One sentence a call, a full batch, and three ragged batches as they come and sorted."""
+    """One sentence per call, a full batch, and three ragged batches in text order and sorted."""
     sentences = sentences_for(text)
     ragged = [ragged_load(32, sentences, n_calls=3, by_length=sort) for sort in (False, True)]
     return [grid_load(1, 20, sentences, n_calls=4), grid_load(32, 25, sentences), *ragged]
 
 
 def export(config: ElmoConfig, bundle: Path, *, int8: bool) -> Path:
-    """A bundle of random weights."""
+    """Export a bundle of random weights."""
     checkpoint = Elmo(config).to_checkpoint()
     precisions = ("fp32", "int8") if int8 else ("fp32",)
     export_bundle(checkpoint, bundle, reference=reference(checkpoint), precisions=precisions)
@@ -79,7 +81,7 @@ def export(config: ElmoConfig, bundle: Path, *, int8: bool) -> Path:
 
 
 def print_table(report: Report) -> None:
-    """Tokens a second and the ratio to the baseline."""
+    """Print tokens per second and the ratio to the baseline."""
     for load in report.loads:
         print(load)
         for row in report.rows:
@@ -89,7 +91,7 @@ def print_table(report: Report) -> None:
 
 
 def print_shares(report: Report, config: ElmoConfig, loads: list[Load]) -> None:
-    """What the packed FP32 graph makes of the processor."""
+    """Print the shares of the processor's best rates that the packed FP32 graph reaches."""
     single, full = loads[0], loads[1]
     seconds = {load.name: min(report.row("cpu-packed", load.name).rounds) for load in loads}
     products = operations_of(config, full) / seconds[full.name]

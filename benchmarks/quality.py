@@ -1,10 +1,11 @@
-"""What the layers know: a linear probe of part-of-speech tags, and neighbors in context.
+"""The information in each layer: a linear probe of part-of-speech tags, and contextual neighbors.
 
     python benchmarks/quality.py BUNDLE --treebank UD_FOLDER -o benchmarks/results/quality.json
 
-The probe is one linear layer (softmax regression) on frozen vectors, trained on the train split,
-its step count chosen on dev, measured on test; the same architecture with random weights and the
-tag most frequent for each word stand beside it. "mix" learns ELMo's layer weights with the probe.
+The probe is one linear layer (softmax regression) on frozen vectors. It is trained on the train
+split, the dev split chooses its epoch, and the test split measures it. Two baselines are the same
+architecture with random weights and the most frequent tag of each word. "mix" learns ELMo's layer
+weights together with the probe.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from elmo_runtime.config import ElmoConfig
 PARTS = ("train", "dev", "test")
 EPOCHS, BATCH, SEED = 8, 1024, 0
 
-# One word in two senses; the probe sentence's nearest neighbors should share its sense.
+# Each word has two senses; the nearest neighbor of an occurrence should share its sense.
 AMBIGUOUS = {
     "left": {
         "departed": [
@@ -96,8 +97,8 @@ class Split:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--treebank", type=Path, required=True, help="folder of en_ewt-ud-*.gz")
-    parser.add_argument("--precision", nargs="*", default=[], help="others to probe beside FP32")
+    parser.add_argument("--treebank", type=Path, required=True, help="directory of en_ewt-ud-*.gz")
+    parser.add_argument("--precision", nargs="*", default=[], help="more precisions to probe")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
     treebank = {
@@ -135,7 +136,7 @@ def main() -> None:
 
 
 def read_conllu(folder: Path, part: str) -> Iterator[tuple[list[str], list[str]]]:
-    """(words, universal tags) of each sentence; multiword ranges and empty nodes are skipped."""
+    """Yield (words, universal tags) per sentence, without multiword ranges and empty nodes."""
     words: list[str] = []
     tags: list[str] = []
     with gzip.open(folder / f"en_ewt-ud-{part}.conllu.gz", "rt", encoding="utf-8") as stream:
@@ -150,7 +151,7 @@ def read_conllu(folder: Path, part: str) -> Iterator[tuple[list[str], list[str]]
 
 
 def most_frequent_tag(treebank: dict[str, list[tuple[list[str], list[str]]]]) -> float:
-    """Accuracy in percent of tagging each test word as it was tagged most often in train."""
+    """Accuracy in percent when each test word gets its most frequent tag in the train split."""
     counts: dict[str, Counter[str]] = {}
     for words, tags in treebank["train"]:
         for word, tag in zip(words, tags, strict=True):
@@ -189,7 +190,7 @@ def only_layer(split: Split, layer: int) -> Split:
 def embed(
     embedder: Embedder, sentences: Sequence[tuple[list[str], list[str]]], tagset: Sequence[str]
 ) -> Split:
-    """Frozen vectors and tag numbers of every token."""
+    """Return the frozen vectors and tag numbers of all tokens."""
     number = {tag: index for index, tag in enumerate(tagset)}
     stream = embedder.embed_stream((words for words, _ in sentences), outputs=["layers"])
     vectors = [np.swapaxes(one["layers"][0], 0, 1) for one in stream]
@@ -238,7 +239,7 @@ def accuracy(model: Probe, split: Split) -> float:
 
 
 def neighbors(embedder: Embedder, word: str, senses: dict[str, list[str]]) -> dict[str, float]:
-    """Share in percent of occurrences whose nearest other occurrence (cosine) has their sense."""
+    """Percentage of occurrences whose nearest other occurrence (by cosine) has the same sense."""
     labeled = [(s.split(), sense) for sense, sentences in senses.items() for s in sentences]
     layers = embedder.embed([words for words, _ in labeled], outputs=["layers"])["layers"]
     shares = {}
@@ -253,7 +254,7 @@ def neighbors(embedder: Embedder, word: str, senses: dict[str, list[str]]) -> di
 
 
 def plot(result: dict[str, object], path: Path) -> None:
-    """Bars of probe accuracy, trained beside random weights."""
+    """Draw bars of the probe's accuracy with trained and with random weights."""
     import matplotlib
 
     matplotlib.use("Agg")

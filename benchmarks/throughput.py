@@ -1,9 +1,9 @@
-"""A text streamed in order: what the word cache, sorting and the token budget are worth.
+"""The gain of the word cache, of sorting and of the token budget when a text is streamed.
 
     python benchmarks/throughput.py BUNDLE --text SENTENCES.txt.gz -o benchmarks/results/stream.json
 
-Every pass starts with an empty cache; settings take turns, round after round. Words of a batch
-are computed once in every setting.
+Every pass starts with an empty cache, and the settings take turns in every round. Every setting
+computes each distinct word of a batch once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from elmo_runtime.files.atomic import atomic_file
 
 @dataclass(frozen=True)
 class Setting:
-    """How a text is streamed. in_order: batches of that many sentences as they come."""
+    """How to stream a text. With `in_order`, batches hold that many sentences in text order."""
 
     name: str
     cache_words: int = CACHE_WORDS
@@ -50,7 +50,7 @@ SETTINGS = (
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("bundle", type=Path)
-    arguments.add_argument("--text", type=Path, required=True, help="sentences, one a line")
+    arguments.add_argument("--text", type=Path, required=True, help="text, one sentence per line")
     arguments.add_argument("--sentences", type=int, default=1000)
     arguments.add_argument("--precision", default="fp32")
     arguments.add_argument("--rounds", type=int, default=6)
@@ -61,7 +61,7 @@ def main() -> None:
     backend = open_backend(
         bundle, backend="auto", precision=options.precision, options=BackendOptions()
     )
-    load = whole_text(read_sentences(options.text)[: options.sentences])
+    load = one_call(read_sentences(options.text)[: options.sentences])
     rounds = measure(bundle, backend, load, options.rounds)
     figures = {
         "machine": describe_machine(),
@@ -78,13 +78,13 @@ def main() -> None:
     print(json.dumps({key: figures[key] for key in ("settings", "word cache")}, indent=1))
 
 
-def whole_text(sentences: list[Sentence]) -> Load:
-    """The text as one call."""
+def one_call(sentences: list[Sentence]) -> Load:
+    """Return the text as one call."""
     return Load(name="stream", batch=len(sentences), length=None, calls=(tuple(sentences),))
 
 
 def measure(bundle: Bundle, backend: Backend, load: Load, rounds: int) -> dict[str, list[float]]:
-    """Seconds of a pass over the text for every setting, one a round."""
+    """Return the seconds of one pass per round for every setting."""
     seconds: dict[str, list[float]] = {setting.name: [] for setting in SETTINGS}
     for round_ in range(rounds):
         shift = round_ % len(SETTINGS)
@@ -106,7 +106,7 @@ def measure(bundle: Bundle, backend: Backend, load: Load, rounds: int) -> dict[s
 
 
 def open_setting(bundle: Bundle, backend: Backend, setting: Setting) -> Embedder:
-    """An Embedder with an empty cache over the open backend."""
+    """Make an Embedder with an empty cache from the open backend."""
     return Embedder(
         bundle, backend, cache_words=setting.cache_words, token_budget=setting.token_budget
     )
@@ -115,7 +115,7 @@ def open_setting(bundle: Bundle, backend: Backend, setting: Setting) -> Embedder
 def streamed(
     embedder: Embedder, sentences: tuple[Sentence, ...], setting: Setting
 ) -> Iterator[object]:
-    """The vectors of all sentences, in order."""
+    """Yield the vectors of all sentences in order."""
     if setting.in_order is None:
         yield from embedder.embed_stream(sentences)
         return
@@ -124,7 +124,7 @@ def streamed(
 
 
 def summary(seconds: dict[str, list[float]], load: Load) -> dict[str, object]:
-    """Tokens a second of the median round, and the speed against the first setting."""
+    """Tokens per second of the median round, and the speed relative to the first setting."""
     first = seconds[SETTINGS[0].name]
     figures = {}
     for name, times in seconds.items():
@@ -139,7 +139,7 @@ def summary(seconds: dict[str, list[float]], load: Load) -> dict[str, object]:
 
 
 def word_cache(bundle: Bundle, backend: Backend, load: Load) -> dict[str, float]:
-    """What the cache was asked for over one pass; a batch asks once for each distinct word."""
+    """Count the look-ups of the cache in one pass: one per distinct word of a batch."""
     embedder = open_setting(bundle, backend, SETTINGS[0])
     for _ in embedder.embed_stream(load.calls[0]):
         pass

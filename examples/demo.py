@@ -1,9 +1,9 @@
-"""The whole road on one screen: a trained ELMo -> bundle -> vectors -> a picture of word senses.
+"""All steps on one screen: a trained ELMo -> bundle -> vectors -> a picture of word senses.
 
     make demo
 
-It takes the model that ships in models/, or trains a small one on the text of Python's own
-documentation, which every Python carries. Everything is written below out/demo/.
+It uses the model in models/, or trains a small one on Python's documentation, which every Python
+installation contains. All files go to out/demo/.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def main() -> None:
     bundle = OUT / "bundle"
     elmo_deploy("export", checkpoint, "-o", bundle)
 
-    title("Embed our example sentences")
+    title("Embed the example sentences")
     text, embedded = OUT / "sentences.txt", OUT / "vectors.safetensors"
     text.write_text("".join(" ".join(e.tokens) + "\n" for e in examples), "utf-8")
     elmo_deploy("embed", bundle, text, "-o", embedded, "--outputs", "elmo")
 
-    title("Which sentences use a word alike?")
+    title("Which sentences use a word in the same sense?")
     vectors = vectors_of_words(examples, embedded)
     table = neighbor_table(examples, vectors)
     (OUT / "neighbors.txt").write_text(table, "utf-8")
@@ -49,23 +49,23 @@ def main() -> None:
         vectors,
         OUT / "senses.png",
         title="One word, one spelling, many vectors",
-        subtitle="Each dot is the word in one sentence, placed by its ELMo vector alone; the"
-        f" color is the sense a person gave it. Model: {origin}.",
+        subtitle="Each dot is the word in one sentence, placed by nothing but its ELMo vector; the"
+        f" color is the sense that a person assigned. Model: {origin}.",
     )
-    title(f"Done in {time.monotonic() - began:.0f} seconds. What came out:")
+    title(f"Done in {time.monotonic() - began:.0f} seconds. Results:")
     for path in (OUT / "senses.png", OUT / "neighbors.txt", embedded, bundle):
         print(f"  {path}")
 
 
 def shipped_model() -> tuple[Path, str] | None:
-    """The checkpoint in models/, if the repository has one."""
+    """Return the checkpoint in models/ and its name, if there is one."""
     for config in sorted((HERE.parent / "models").glob("*/config.json")):
         return config.parent, f"models/{config.parent.name}"
     return None
 
 
 def train_a_small_one() -> Path:
-    """A small ELMo, in a few minutes on two cores; what was trained once is taken again."""
+    """Train a small ELMo in a few minutes on two cores, or return the one of an earlier call."""
     run = OUT / "training"
     checkpoint = run / "checkpoint"
     if checkpoint.exists():
@@ -81,7 +81,7 @@ def train_a_small_one() -> Path:
 
 
 def neighbor_table(examples: Sequence[Example], vectors: Vectors) -> str:
-    """Two lines a sentence: itself and the one in which its word is most alike."""
+    """Two lines per sentence: the sentence and the one in which its word is most similar."""
     nearest = nearest_neighbors(list(examples), vectors)
     lines = []
     for example, (index, cosine) in zip(examples, nearest, strict=True):
@@ -98,7 +98,7 @@ def title(text: str) -> None:
 
 
 def elmo_deploy(*words: object) -> None:
-    """Show the command as a person would type it, and run it."""
+    """Print the command as a user would type it, and run it."""
     arguments = [str(word) for word in words]
     print(f"$ elmo-deploy {' '.join(arguments)}", flush=True)
     if code := subprocess.run([COMMAND, *arguments]).returncode:

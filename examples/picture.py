@@ -1,4 +1,4 @@
-"""A panel a word: every sentence is a dot, colored by the sense that a person gave it."""
+"""One panel per word: every sentence is a dot, colored by the sense that a person assigned."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from matplotlib import pyplot as plt
 
 COLORS = ("#1f6f8b", "#d9722e", "#7a5195")  # color-blind readers can distinguish them
 INK, GRAY, PAPER, FRAME = "#2b2b2b", "#6b6b6b", "#fbfaf7", "#dcd8cf"
-HALF_WIDTH, HALF_HEIGHT = 3.7, 1.3  # of a panel, where the dots fill -1..1
-COLUMN, LINE = 1.22, 0.2  # where the labels begin, and the least distance between two of them
+HALF_WIDTH, HALF_HEIGHT = 3.7, 1.3  # of a panel; the dots fill -1..1
+COLUMN, LINE = 1.22, 0.2  # where the labels begin, and the smallest distance between two of them
 COLUMNS = 2
 
 
 def draw(
     examples: list[Example], vectors: Vectors, target: Path, *, title: str, subtitle: str
 ) -> None:
-    """Write the picture of all words to `target`, a PNG."""
+    """Write the picture of all words to the PNG file `target`."""
     words = list(dict.fromkeys(example.word for example in examples))
     rows = -(-len(words) // COLUMNS)
     figure, panels = plt.subplots(rows, COLUMNS, figsize=(8.4 * COLUMNS, 4.4 * rows + 1))
@@ -57,7 +57,7 @@ def _draw_word(panel: Axes, examples: list[Example], plane: Vectors) -> None:
 
 
 def _label_places(points: Vectors) -> list[tuple[float, float]]:
-    """Labels of the left half stand in a column on the left, the others on the right."""
+    """The labels of the left half form a column on the left, the others one on the right."""
     places = [(0.0, 0.0)] * len(points)
     left = points[:, 0] < 0
     for column, x in ((np.flatnonzero(left), -COLUMN), (np.flatnonzero(~left), COLUMN)):
@@ -68,7 +68,7 @@ def _label_places(points: Vectors) -> list[tuple[float, float]]:
 
 
 def _spread(heights: list[float]) -> list[float]:
-    """Rising heights, moved as little as keeps them a line apart and inside the panel."""
+    """Move rising heights apart until they are one line apart and inside the panel."""
     for index in range(1, len(heights)):
         heights[index] = max(heights[index], heights[index - 1] + LINE)
     ceiling = HALF_HEIGHT - LINE / 2

@@ -3,7 +3,7 @@
     pip install "elmo-deploy[cpu,ray]"
     python examples/ray_data.py BUNDLE TEXT OUT
 
-TEXT holds a sentence a line. OUT becomes a folder of Parquet files: text, default.
+TEXT has one sentence per line. OUT becomes a directory of Parquet files: text, default.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ CORES = 2
 
 
 def main(bundle: Path, text: Path, out: Path) -> None:
-    """Embed with Ray, embed without it, compare."""
+    """Embed with Ray and without it, and compare."""
     ray.init(num_cpus=CORES, include_dashboard=False, log_to_driver=False)
     began = time.monotonic()
     sentences = ray.data.read_text(str(text))
-    # One actor: it holds one of the two cores, and the other one is left to reading and writing.
-    # With an actor on each core nothing would ever be read, and Ray Data would wait forever.
+    # The only actor holds one of the two cores; the other core reads and writes. With an actor on
+    # each core, no task could read and Ray Data would wait forever.
     vectors = sentences.map_batches(
         EmbedText,
         fn_constructor_kwargs={"bundle": bundle, "backend": "onnxruntime-cpu", "threads": 1},
@@ -50,8 +50,8 @@ def main(bundle: Path, text: Path, out: Path) -> None:
     same = np.array_equal(np.array(found["default"], np.float32), expected)
     lines = text.read_text("utf-8").split("\n")
     complete = sorted(found["text"]) == sorted(line for line in lines if line)
-    print(f"{len(expected)} sentences, every one there once: {complete}, bit-identical: {same}")
-    print(f"Ray {with_ray:.1f} s, start of its processes included; serial {serial:.1f} s")
+    print(f"{len(expected)} sentences, each present once: {complete}, bit-identical: {same}")
+    print(f"Ray {with_ray:.1f} s including the start of its processes; serial {serial:.1f} s")
     sys.exit(0 if same and complete else 1)
 
 

@@ -1,4 +1,4 @@
-"""One word in many sentences: where it stands, its nearest neighbor, its place on a plane."""
+"""One word in many sentences: its position, its nearest neighbor and its place on a plane."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Example:
     position: int
 
     def snippet(self, longest: int) -> tuple[str, str]:
-        """The words just before and just after, at most `longest` characters each."""
+        """The words directly before and after, at most `longest` characters each."""
         before = [token for token in self.tokens[: self.position] if token[0].isalnum()]
         after = [token for token in self.tokens[self.position + 1 :] if token[0].isalnum()]
         while len(" ".join(before)) > longest:
@@ -32,7 +32,7 @@ class Example:
 
 
 def read_examples(path: Path) -> list[Example]:
-    """Lines of word, sense and a tokenised sentence, with tabs between them."""
+    """Read lines of a word, a sense and a tokenized sentence, separated by tabs."""
     examples = []
     for line in path.read_text("utf-8").splitlines():
         word, sense, sentence = line.split("\t")
@@ -42,7 +42,7 @@ def read_examples(path: Path) -> list[Example]:
 
 
 def vectors_of_words(examples: list[Example], embedded: Path) -> Vectors:
-    """(examples, dim): each example's word, out of what `elmo-deploy embed` wrote."""
+    """(examples, dim): the vector of each example's word in the file of `elmo-deploy embed`."""
     from safetensors.numpy import load_file
 
     arrays = load_file(embedded)
@@ -51,9 +51,9 @@ def vectors_of_words(examples: list[Example], embedded: Path) -> Vectors:
 
 
 def nearest_neighbors(examples: list[Example], vectors: Vectors) -> list[tuple[int, float]]:
-    """For each example the other sentence in which its word is most alike, and the cosine.
+    """For each example, the other sentence in which its word is most similar, and the cosine.
 
-    What all sentences of a word have in common, its spelling above all, is taken away first.
+    The mean over all sentences of a word, which mostly encodes its spelling, is subtracted first.
     """
     nearest: list[tuple[int, float]] = []
     for index, example in enumerate(examples):

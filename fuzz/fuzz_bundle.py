@@ -1,9 +1,10 @@
-"""atheris: whatever the files of a bundle hold, opening it gives a Bundle or one of our errors.
+"""Fuzz bundles with atheris: opening any files gives a Bundle or an ArtifactError.
 
     python fuzz/fuzz_bundle.py -max_total_time=60      (CI; an hour in the long runs)
 
-The first bytes choose a file of a small bundle, the rest replaces its content; with an even first
-byte the digests are made to fit again, as a forger would, so that the parsers are reached.
+The second byte chooses a file of a small bundle, and the bytes after it replace its content. If the
+first byte is even, the digest matches again, as a forger would see to it, so that the input reaches
+the parsers.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-bundle-"))
 
 
 def fresh() -> None:
-    """A bundle of one file that is whole but for not being a graph, which nobody opens here."""
+    """Write a valid bundle. Its only graph is not an ONNX file, but no code here opens graphs."""
     shutil.rmtree(FOLDER)
     (FOLDER / "graphs").mkdir(parents=True)
     (FOLDER / GRAPH.file).write_bytes(b"not read")
@@ -62,7 +63,7 @@ def fresh() -> None:
 
 
 def open_bundle(data: bytes) -> None:
-    """Spoil one file and open the bundle."""
+    """Replace one file and open the bundle."""
     if len(data) < 2:
         return
     fresh()
@@ -76,7 +77,7 @@ def open_bundle(data: bytes) -> None:
 
 
 def seeds(corpus: Path) -> None:
-    """Whole manifests to begin with, for no mutation finds the form of one by itself."""
+    """Write a complete manifest as a start, because random mutations never find its structure."""
     corpus.mkdir(exist_ok=True)
     fresh()
     (corpus / "manifest").write_bytes(b"\0\0" + (FOLDER / MANIFEST).read_bytes())

@@ -1,4 +1,4 @@
-"""atheris: whatever text is read, its tokens get the ids of an independent mapper, or a reason.
+"""Fuzz texts with atheris: tokens get the ids of an independent mapper, bad lines get a reason.
 
 python fuzz/fuzz_text.py -max_total_time=60        (CI; an hour in the long runs)
 """
@@ -24,14 +24,14 @@ from oracle import character_ids
 
 
 class Typed:
-    """A Corpus reads standard input from here."""
+    """Standard input, as a Corpus reads it."""
 
     def __init__(self, data: bytes) -> None:
         self.buffer = io.BytesIO(data)
 
 
 def read_text(data: bytes) -> None:
-    """Bytes -> records -> ids, compared; the first byte chooses the format."""
+    """Read the bytes as records and compare their ids; one byte chooses the format."""
     fuzzed = atheris.FuzzedDataProvider(data)
     format = fuzzed.PickValueInList([name for name in FORMATS if name != "parquet"])
     sys.stdin = Typed(fuzzed.ConsumeBytes(sys.maxsize))
