@@ -31,8 +31,8 @@ from elmo_deploy.benchmark.subject import Subject
 from elmo_export import build_engine, export_bundle
 from elmo_export.checkpoint import Checkpoint
 from elmo_export.engines.build import plan_rows
-from elmo_runtime.backends.base import Backend, BackendOptions, BiLmInputs
-from elmo_runtime.backends.chain import open_backend
+from elmo_runtime.backends.base import Backend, BiLmInputs
+from elmo_runtime.backends.chain import BackendChain
 from elmo_runtime.backends.tensorrt.cuda import Device
 from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.config import ElmoConfig
@@ -90,9 +90,7 @@ class Candidate:
 
     def open(self) -> Backend:
         """Open the backend; raise the reason if it cannot run."""
-        options = BackendOptions()
-        bundle = Bundle.open(self.bundle)
-        return open_backend(bundle, backend=self.backend, precision=self.precision, options=options)
+        return BackendChain(Bundle.open(self.bundle), self.backend, self.precision).open()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

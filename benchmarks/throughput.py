@@ -19,8 +19,8 @@ from elmo_deploy.benchmark.machine import describe_machine
 from elmo_deploy.benchmark.report.statistics import speed_ratio
 from elmo_deploy.benchmark.sampling import take_sample
 from elmo_runtime import Embedder
-from elmo_runtime.backends.base import Backend, BackendOptions
-from elmo_runtime.backends.chain import open_backend
+from elmo_runtime.backends.base import Backend
+from elmo_runtime.backends.chain import BackendChain
 from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.embedder import CACHE_WORDS
 from elmo_runtime.files.atomic import atomic_file
@@ -58,9 +58,7 @@ def main() -> None:
     options = arguments.parse_args()
 
     bundle = Bundle.open(options.bundle)
-    backend = open_backend(
-        bundle, backend="auto", precision=options.precision, options=BackendOptions()
-    )
+    backend = BackendChain(bundle, precision=options.precision).open()
     load = one_call(read_sentences(options.text)[: options.sentences])
     rounds = measure(bundle, backend, load, options.rounds)
     figures = {

@@ -17,9 +17,10 @@ import pyarrow.dataset
 import ray
 
 from elmo_deploy.integrations.ray_data import EmbedText
-from elmo_runtime import Embedder
+from elmo_runtime import CpuOptions, Embedder
 
 CORES = 2
+CPU = CpuOptions(threads=1)
 
 
 def main(bundle: Path, text: Path, out: Path) -> None:
@@ -31,7 +32,7 @@ def main(bundle: Path, text: Path, out: Path) -> None:
     # each core, no task could read and Ray Data would wait forever.
     vectors = sentences.map_batches(
         EmbedText,
-        fn_constructor_kwargs={"bundle": bundle, "backend": "onnxruntime-cpu", "threads": 1},
+        fn_constructor_kwargs={"bundle": bundle, "cpu": CPU, "backend": "onnxruntime-cpu"},
         batch_format="pyarrow",
         batch_size=256,
         compute=ray.data.ActorPoolStrategy(size=CORES - 1),
@@ -42,7 +43,7 @@ def main(bundle: Path, text: Path, out: Path) -> None:
     ray.shutdown()
     found = pyarrow.dataset.dataset(out).to_table().to_pydict()
     began = time.monotonic()
-    with Embedder.load(bundle, backend="onnxruntime-cpu", threads=1) as elmo:
+    with Embedder.load(bundle, backend="onnxruntime-cpu", cpu=CPU) as elmo:
         expected = elmo.embed([line.split() for line in found["text"]], outputs=["default"])[
             "default"
         ]

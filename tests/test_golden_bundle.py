@@ -11,6 +11,7 @@ from elmo_deploy.importers.bilm_hdf5 import import_hdf5
 from elmo_deploy.model.reference import reference
 from elmo_export import export_bundle
 from elmo_runtime import Embedder
+from elmo_runtime.options import CpuOptions
 from golden import GOLDEN
 from oracle_cases import (
     BATCHES,
@@ -34,7 +35,9 @@ def embedder_of(tmp_path):
     def open_bundle(checkpoint, forms=("padded", "packed")):
         path = tmp_path / f"bundle{len(opened)}"
         export_bundle(checkpoint, path, reference=reference(checkpoint), forms=forms)
-        embedder = Embedder.load(path, backend="onnxruntime-cpu", state="carry", threads=1)
+        embedder = Embedder.load(
+            path, backend="onnxruntime-cpu", state="carry", cpu=CpuOptions(threads=1)
+        )
         opened.append(embedder)
         return embedder
 

@@ -198,6 +198,7 @@ def embed(
     from elmo_deploy.cli._options.renamed import renamed
     from elmo_runtime.bulk import BlockLimits, Corpus, Fields, Shard, find_sources
     from elmo_runtime.errors import InputError
+    from elmo_runtime.options import CpuOptions, GpuOptions
 
     names = (renamed("--output", output, "--outputs", outputs) or "elmo").split(",")
     corpus = Corpus(
@@ -207,8 +208,8 @@ def embed(
         "backend": backend,
         "precision": precision,
         "state": state,
-        "threads": threads,
-        "gpu_mem_limit": gpu_mem_limit << 20 if gpu_mem_limit else None,
+        "cpu": CpuOptions(threads=threads),
+        "gpu": GpuOptions(mem_limit=gpu_mem_limit << 20 if gpu_mem_limit else None),
         "token_budget": renamed("--batch", batch, "--token-budget", token_budget),
     }
     mixing = mix_options(mix, mix_weights, gamma, outputs=names)

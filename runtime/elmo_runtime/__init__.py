@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from elmo_runtime.bundle.manifest import Bundle
     from elmo_runtime.config import ElmoConfig
     from elmo_runtime.embedder import Embedder
+    from elmo_runtime.options import CpuOptions, GpuOptions, Limits
     from elmo_runtime.outputs import Embeddings, Output
     from elmo_runtime.state import State
 
@@ -49,6 +50,7 @@ __all__ = [
     "CheckpointError",
     "ClosedError",
     "ConfigError",
+    "CpuOptions",
     "DeviceMemoryError",
     "ElmoConfig",
     "ElmoDeployError",
@@ -56,7 +58,9 @@ __all__ = [
     "Embeddings",
     "EngineError",
     "EngineMismatchError",
+    "GpuOptions",
     "InputError",
+    "Limits",
     "Output",
     "State",
     "TextError",
@@ -68,9 +72,12 @@ __all__ = [
 # Loaded at their first use, so that a command line which only prints its help needs no numpy.
 _MODULE_OF = {
     "Bundle": "bundle.manifest",
+    "CpuOptions": "options",
     "ElmoConfig": "config",
     "Embedder": "embedder",
     "Embeddings": "outputs",
+    "GpuOptions": "options",
+    "Limits": "options",
     "Output": "outputs",
     "State": "state",
 }

@@ -6,48 +6,54 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from elmo_runtime.backends.base import Backend, BackendOptions
-from elmo_runtime.backends.chain import open_backend, open_next
+from elmo_runtime.backends.chain import BackendChain
 from elmo_runtime.bundle.manifest import Bundle
-from elmo_runtime.characters import MARKS, checked_char_ids, lengths_of
+from elmo_runtime.call_site import user_stacklevel
+from elmo_runtime.characters import MARKS
 from elmo_runtime.config import ElmoConfig
-from elmo_runtime.errors import BundleError, DeviceMemoryError, InputError
-from elmo_runtime.inference.concurrency_limits import Admission, Limits
-from elmo_runtime.inference.golden_check import check_golden, golden_char_ids
-from elmo_runtime.inference.lifecycle import Lifecycle
-from elmo_runtime.inference.pipeline import NextBackend, Pipeline, Stats
+from elmo_runtime.errors import BundleError, InputError
+from elmo_runtime.inference.call_gate import CallGate
+from elmo_runtime.inference.golden_check import check_golden
+from elmo_runtime.inference.pipeline import CACHE_WORDS, Pipeline, Stats, host_limits
 from elmo_runtime.inference.request import Request
-from elmo_runtime.inference.word_cache import Word
+from elmo_runtime.inference.word_cache import Word, words_of_ids
 from elmo_runtime.mixes import Mix, Mixes
-from elmo_runtime.outputs import Embeddings, Output
+from elmo_runtime.options import (
+    CpuOptions,
+    GpuOptions,
+    Limits,
+    LoadOptions,
+    OldOptions,
+    check_count,
+)
+from elmo_runtime.outputs import Embeddings
 from elmo_runtime.processors import usable_cpus
 from elmo_runtime.state import POLICIES, State, checked_state, read_warm
 from elmo_runtime.text.tokens import token_lists
 
-# Larger batches are no faster on the CPU (at 1024 the small and the original size are fastest) and
-# take more memory; a GPU has both to spare, and its engines are built for as many.
-TOKEN_BUDGETS = {"onnxruntime-cpu": 1024, "native": 4096}
-GPU_TOKEN_BUDGET = 8192
-CACHE_WORDS = 32_768  # 64 MB at P = 512, and most of the running words of any text
-STREAM_BATCHES = 8  # a stream reads that many full batches ahead, to sort them by length
+STREAM_BATCHES = 8  # full batches that a stream reads ahead, to sort them by length
 
 Sentences = Iterable[str | Sequence[str]]  # strings, split at spaces, or lists of tokens
 
 
 class Embedder:
-    """ELMo vectors from a bundle; `Embedder.load` opens one. Serves any number of threads.
+    """ELMo vectors from a bundle; `Embedder.load` opens one. Any number of threads may share it.
+
+    `Embedder(bundle, backend)` uses a backend that is already open, and closes it.
 
     Examples:
         >>> with Embedder.load("bundle") as elmo:  # doctest: +SKIP
         ...     out = elmo.embed(["the cat is on the mat", "dogs are in the fog"])
-        ...     out["elmo"][0].shape
+        ...     out.elmo[0].shape
         (6, 1024)
     """
 
@@ -58,37 +64,30 @@ class Embedder:
         *,
         state: str = "zero",
         token_budget: int | None = None,
-        max_sentence_tokens: int | None = None,
         cache_words: int = CACHE_WORDS,
         limits: Limits | None = None,
-        next_backend: NextBackend = lambda failed, error: None,
+        chain: BackendChain | None = None,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
         if state not in POLICIES:
             raise InputError(f"state is {state!r}", hint=f"use one of {', '.join(POLICIES)}")
-        if token_budget is None:
-            token_budget = TOKEN_BUDGETS.get(backend.name, GPU_TOKEN_BUDGET)
-        _check_count("token_budget", token_budget, least=1)
-        _check_count("cache_words", cache_words, least=0)
-        if max_sentence_tokens is not None:
-            _check_count("max_sentence_tokens", max_sentence_tokens, least=1)
+        check_count("token_budget", token_budget, least=1)
+        check_count("cache_words", cache_words, least=0)
         self._bundle, self._config = bundle, bundle.config
-        self._state_policy, self._max_sentence_tokens = state, max_sentence_tokens
+        self._state_policy, self._limits = state, limits or Limits()
         self._pipeline = Pipeline(
+            chain or BackendChain.of(bundle, backend),
             backend,
             bundle.config,
             token_budget=token_budget,
             cache_words=cache_words,
-            next_backend=next_backend,
         )
-        self._token_budget = token_budget
         self._start = read_warm(bundle) if state == "warm" else State.zeros(self._config, 1)
         self._carries = state == "carry"
         self._carried = State.zeros(self._config, 0)
         self._carry_lock = threading.Lock()
         self._arguments = arguments
-        self._lifecycle = Lifecycle(f"the embedder of {bundle.path}")
-        self._admission = Admission(limits or Limits())
+        self._gate = CallGate(f"the embedder of {bundle.path}", self._limits)
 
     @classmethod
     def load(
@@ -98,112 +97,120 @@ class Embedder:
         backend: str = "auto",
         precision: str = "auto",
         state: str = "zero",
-        threads: int | None = None,
-        spinning: bool = True,
-        gpu_mem_limit: int | None = None,
+        cpu: CpuOptions | None = None,
+        gpu: GpuOptions | None = None,
+        limits: Limits | None = None,
         token_budget: int | None = None,
-        max_sentence_tokens: int | None = None,
         cache_words: int = CACHE_WORDS,
-        max_running: int | None = None,
-        max_waiting: int | None = None,
-        timeout: float | None = None,
         trusted_engines: Sequence[str] = (),
         self_check: bool = True,
+        **old: Unpack[OldOptions],
     ) -> Self:
-        """Check every file of the bundle, open the graphs, compare the golden sentences.
-
-        backend: "auto" takes the best that runs here, with one BackendFallbackWarning if an
-        installed one fails or computes the golden sentences wrongly, now or, when its device
-        cannot hold a single sentence, later; a name takes that one or raises
-        BackendUnavailableError or VerificationError. precision: "auto" is fp32 on the CPU,
-        and on a GPU fp16 if the bundle holds it. state: what the LSTMs start from: "zero", "warm"
-        (stored in the bundle) or "carry" (row b continues row b of the last call). threads,
-        spinning: of the CPU. gpu_mem_limit: bytes of device memory that ONNX Runtime may take on
-        CUDA, weights included; None is no limit. token_budget: most tokens of one batch, sentence
-        marks counted, and padding too unless the backend is native, None what suits the backend; a
-        longer sentence is
-        computed in windows, which gives the same vectors at twice the work, unless
-        max_sentence_tokens refuses it. max_running: calls that compute at once, each with a batch
-        in memory; max_waiting more wait for their turn, each at most `timeout` seconds, or else get
-        BusyError; None is no limit. trusted_engines: SHA-256 digests of engine.json files that were
-        built elsewhere and may be opened. Raises BundleError, VerificationError.
+        """Check every file of a bundle, open its graphs and compute its golden sentences.
 
         A pickled or copied embedder opens the bundle again with the same arguments.
+
+        Args:
+            bundle: The bundle directory.
+            backend: "tensorrt", "onnxruntime-cuda", "native" or "onnxruntime-cpu"; "auto" takes
+                the first of them that runs and computes the golden sentences correctly. If a
+                better one is installed but fails, now or later, one BackendFallbackWarning gives
+                the reason. A backend that is requested by name never falls back.
+            precision: "fp32", "fp16", "bf16" or "int8"; "auto" is fp32 on the CPU, and on a GPU
+                fp16 if the bundle has it.
+            state: Where the LSTM state of a sentence comes from: "zero"; "warm", a fixed state
+                in the bundle; or "carry", where row b continues row b of the previous call.
+            cpu: Options of the backends on the CPU.
+            gpu: Options of the backends on a GPU.
+            limits: Limits on concurrent calls and on the length of a sentence.
+            token_budget: The maximum number of tokens per batch, boundary tokens and padding
+                included (the native backend computes no padding); None suits the backend. A longer
+                sentence is computed in segments, with the same vectors and twice the work.
+            cache_words: The number of token vectors that are kept between calls.
+            trusted_engines: SHA-256 digests of `engine.json` files that were built elsewhere and
+                may be opened.
+            self_check: Compare the golden sentences with their stored vectors.
+            **old: Options of earlier versions, which now belong to `cpu`, `gpu` or `limits`.
+
+        Returns:
+            The open embedder. Close it, or use it in a `with` statement.
+
+        Raises:
+            InputError: An argument has no meaning.
+            BundleError: The bundle is missing, corrupt or incompatible.
+            EngineError: The engine of a backend that was requested by name cannot be used.
+            BackendUnavailableError: The requested backend, or every backend, cannot run.
+            VerificationError: The requested backend, or every backend, computes wrong values.
         """
-        arguments = {name: value for name, value in locals().items() if name != "cls"}
-        if threads is not None:
-            _check_threads(threads)
-        if gpu_mem_limit is not None:
-            _check_count("gpu_mem_limit", gpu_mem_limit, least=1)
-        limits = Limits(max_running=max_running, max_waiting=max_waiting, timeout=timeout)
+        given = LoadOptions(
+            cpu=cpu or CpuOptions(), gpu=gpu or GpuOptions(), limits=limits or Limits()
+        ).with_old_names(old)
+        _check_threads(given.cpu.threads)
         opened = Bundle.open(_resolved(Path(bundle)))
         options = BackendOptions(
-            threads=threads,
-            spinning=spinning,
-            gpu_mem_limit=gpu_mem_limit,
+            threads=given.cpu.threads,
+            spinning=given.cpu.spinning,
+            gpu_mem_limit=given.gpu.mem_limit,
             trusted_engines=tuple(trusted_engines),
         )
-
-        def check(candidate: Backend) -> None:
-            if self_check:
-                cls(opened, candidate).check_golden_sentences()
-
-        engine = open_backend(
-            opened, backend=backend, precision=precision, options=options, check=check
-        )
-
-        def next_backend(failed: Backend, error: DeviceMemoryError) -> Backend | None:
-            if backend != "auto":
-                return None
-            return open_next(
-                opened, failed.name, error, precision=precision, options=options, check=check
-            )
-
+        check = partial(check_golden, opened) if self_check else None
+        chain = BackendChain(opened, backend, precision, options, check)
+        first = chain.open()
+        arguments = {
+            "bundle": opened.path,
+            "backend": backend,
+            "precision": precision,
+            "state": state,
+            **vars(given),
+            "token_budget": token_budget,
+            "cache_words": cache_words,
+            "trusted_engines": tuple(trusted_engines),
+            "self_check": self_check,
+        }
         try:
             return cls(
                 opened,
-                engine,
+                first,
                 state=state,
                 token_budget=token_budget,
-                max_sentence_tokens=max_sentence_tokens,
                 cache_words=cache_words,
-                limits=limits,
-                next_backend=next_backend,
-                arguments={**arguments, "bundle": opened.path},
+                limits=given.limits,
+                chain=chain,
+                arguments=arguments,
             )
         except BaseException:
-            engine.close()
+            chain.close()
             raise
 
     @property
     def backend(self) -> str:
-        """The one in use: "tensorrt", "onnxruntime-cuda", "native" or "onnxruntime-cpu"."""
+        """The backend in use: "tensorrt", "onnxruntime-cuda", "native" or "onnxruntime-cpu"."""
         return self._pipeline.backend.name
 
     @property
     def precision(self) -> str:
-        """The precision of the graphs in use: "fp32", "fp16", "bf16" or "int8"."""
+        """The precision in use: "fp32", "fp16", "bf16" or "int8"."""
         return self._pipeline.backend.precision
 
     @property
     def config(self) -> ElmoConfig:
-        """The ELMo in the bundle."""
+        """The options of the ELMo."""
         return self._config
 
     @property
     def bundle(self) -> Bundle:
-        """The bundle that it was loaded from."""
+        """The open bundle."""
         return self._bundle
 
     @property
     def state_policy(self) -> str:
-        """What the LSTMs start from: "zero", "warm" or "carry"."""
+        """Where the LSTM state of a sentence comes from: "zero", "warm" or "carry"."""
         return self._state_policy
 
     @property
     def max_sentence_tokens(self) -> int | None:
-        """Longer sentences are refused; None takes them all."""
-        return self._max_sentence_tokens
+        """Tokens of the longest sentence that is accepted; None is no limit."""
+        return self._limits.max_sentence_tokens
 
     def embed(
         self,
@@ -217,14 +224,30 @@ class Embedder:
         state: State | None = None,
         dtype: DTypeLike = "float32",
     ) -> Embeddings:
-        """Texts or lists of tokens -> their vectors, in the same order.
+        """Embed sentences; the vectors are in the order of the sentences.
 
-        The layer mix of `elmo` and `default` is the first one that the bundle stores, or equal
-        shares if it stores none. mix: the name of another stored mix. mix_weights (layers + 1,
-        before the softmax) and gamma (within 1e6 of 0, by default 1): a mix of the caller; a gamma
-        alone replaces that of the stored mix. mixes: several in one pass, as names of stored ones
-        or as {"ner": (weights, gamma), ...}; their outputs are `elmo:ner` and so on. `state` is
-        where row b starts, and `out.state` where it ended. Raises InputError.
+        Without `mix`, `mix_weights` and `mixes`, the layer mix of `elmo` and `default` is the
+        first that the bundle stores, or equal weights if it stores none.
+
+        Args:
+            sentences: Texts, which are split at spaces, or lists of tokens.
+            outputs: Names of outputs, see `Output`.
+            mix: The name of a stored layer mix.
+            mix_weights: layers + 1 weights of a mix, before the softmax.
+            gamma: The scale of the mix, within 1e6 of 0. Alone, it replaces that of the stored mix.
+            mixes: Several mixes in one pass, as names of stored ones or as
+                {"ner": (weights, gamma), ...}. Their outputs are "elmo:ner" and so on.
+            state: The state from which row b continues; the result holds the final state.
+            dtype: "float32" or "float16".
+
+        Returns:
+            The vectors by output name.
+
+        Raises:
+            InputError: A sentence or an option has no meaning.
+            BusyError: Too many calls wait, or this call waited too long.
+            ClosedError: The embedder is closed, or belongs to another process.
+            DeviceMemoryError: No backend has enough memory for a single sentence.
         """
         chosen = self._mixes(mix=mix, mix_weights=mix_weights, gamma=gamma, mixes=mixes)
         request = Request.of(self._config, outputs=outputs, mixes=chosen, dtype=dtype)
@@ -242,18 +265,30 @@ class Embedder:
         state: State | None = None,
         dtype: DTypeLike = "float32",
     ) -> Embeddings:
-        """Shifted ids (batch, length, max_characters), 0 past each sentence -> their vectors.
+        """Embed character ids, as AllenNLP's `batch_to_ids` returns them.
 
-        The ids of `batch_to_ids` in AllenNLP. Raises InputError naming the first wrong cell.
+        Args:
+            char_ids: Shape (batch, length, max_characters), 0 past the end of each sentence.
+            outputs: As in `embed`.
+            mix: As in `embed`.
+            mix_weights: As in `embed`.
+            gamma: As in `embed`.
+            mixes: As in `embed`.
+            state: As in `embed`.
+            dtype: As in `embed`.
+
+        Returns:
+            The vectors by output name.
+
+        Raises:
+            InputError: An id or an option has no meaning; the message gives the first wrong cell.
+            BusyError: As in `embed`.
+            ClosedError: As in `embed`.
+            DeviceMemoryError: As in `embed`.
         """
         chosen = self._mixes(mix=mix, mix_weights=mix_weights, gamma=gamma, mixes=mixes)
         request = Request.of(self._config, outputs=outputs, mixes=chosen, dtype=dtype)
-        ids = checked_char_ids(char_ids, max_characters=self._config.max_characters_per_token)
-        words: list[list[Word]] = [
-            [row.tobytes() for row in sentence[:length]]
-            for sentence, length in zip(ids, lengths_of(ids), strict=True)
-        ]
-        return self._embed(words, request, state)
+        return self._embed(words_of_ids(char_ids, self._config), request, state)
 
     def embed_stream(
         self,
@@ -266,20 +301,37 @@ class Embedder:
         mixes: Mapping[str, Mix] | Sequence[str] | None = None,
         dtype: DTypeLike = "float32",
     ) -> Iterator[Embeddings]:
-        """Yield each sentence as Embeddings of its own, in order, in bounded memory.
+        """Embed any number of sentences in bounded memory.
 
-        Some batches are read ahead, so that sentences of like length can be computed together.
-        Raises InputError under state="carry": a stream has no rows that could be continued.
+        Some batches are read ahead, so that sentences of similar length are computed together.
+
+        Args:
+            sentences: As in `embed`; an iterator is read as the results are consumed.
+            outputs: As in `embed`.
+            mix: As in `embed`.
+            mix_weights: As in `embed`.
+            gamma: As in `embed`.
+            mixes: As in `embed`.
+            dtype: As in `embed`.
+
+        Returns:
+            An iterator of one Embeddings per sentence, in order.
+
+        Raises:
+            InputError: An option has no meaning, or the state policy is "carry": a stream has no
+                rows that could be continued.
         """
         if self._carries:
-            raise InputError('state="carry" needs rows', hint="call embed batch by batch")
+            raise InputError(
+                'embed_stream does not support state="carry"', hint="call embed batch by batch"
+            )
         chosen = self._mixes(mix=mix, mix_weights=mix_weights, gamma=gamma, mixes=mixes)
         request = Request.of(self._config, outputs=outputs, mixes=chosen, dtype=dtype)
-        windows = _windows(token_lists(sentences), STREAM_BATCHES * self._token_budget)
-        return (one for window in windows for one in self._embed(window, request, None).each())
+        chunks = _chunks(token_lists(sentences), STREAM_BATCHES * self._pipeline.token_budget)
+        return (one for chunk in chunks for one in self._embed(chunk, request, None).each())
 
     def reset_state(self) -> None:
-        """Forget what state="carry" has carried; the next call starts from zero."""
+        """Forget the carried state; the next call starts from the zero state."""
         with self._carry_lock:
             self._carried = State.zeros(self._config, 0)
 
@@ -288,26 +340,23 @@ class Embedder:
         return self._pipeline.stats()
 
     def check_golden_sentences(self) -> None:
-        """Compare the backend, from the zero state, with the golden sentences.
+        """Compute the golden sentences on the backend in use; the carried state is not changed.
 
-        Raises VerificationError.
+        Raises:
+            VerificationError: An output differs by more than the precision allows.
         """
-        outputs = (Output.WORD_EMB, *self._config.layer_names, Output.ELMO, Output.DEFAULT)
-        ids = golden_char_ids(self._bundle)
-        start = State.zeros(self._config, len(ids))
-        mixes = [mix.name for mix in self._bundle.mixes] or None
-        out = self.embed_char_ids(ids, outputs=outputs, mixes=mixes, state=start)
-        check_golden(self._bundle, out, backend=self.backend, precision=self.precision)
+        with self._gate.call():
+            check_golden(self._bundle, self._pipeline.backend)
 
     def close(self) -> None:
-        """Wait for running calls, then free the backend. A second close does nothing."""
-        if self._lifecycle.close():
+        """Wait for running calls, then free the backend. Further calls do nothing."""
+        if self._gate.close():
             self._pipeline.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle and copy open the bundle again: a second backend, with its own memory.
+        """Pickle and copy open the bundle again: another backend with memory of its own.
 
-        The arguments of `load` and the state that state="carry" carries come along.
+        The copy gets the arguments of `load` and the carried state.
         """
         if self._arguments is None:
             raise TypeError("only an Embedder that Embedder.load returned can be pickled or copied")
@@ -335,30 +384,18 @@ class Embedder:
     def _embed(
         self, sentences: Sequence[Sequence[Word]], request: Request, state: State | None
     ) -> Embeddings:
-        try:
-            return self._embed_within_memory(sentences, request, state)
-        except MemoryError as error:
-            raise DeviceMemoryError(
-                f"the memory cannot hold the vectors of {len(sentences)} sentences",
-                hint="embed fewer sentences per call, use embed_stream, or load the bundle with a"
-                " smaller token_budget",
-            ) from error
-
-    def _embed_within_memory(
-        self, sentences: Sequence[Sequence[Word]], request: Request, state: State | None
-    ) -> Embeddings:
-        self._refuse_long(sentences)
-        # A caller may have made NumPy's underflow, which rounding to float16 gives, an error.
-        with self._lifecycle.running(), self._admission.turn(), np.errstate(all="ignore"):
-            if state is not None:
-                return self._continue(sentences, request, checked_state(state, self._config))
-            if not self._carries:
-                return self._pipeline.compute(sentences, request, start=self._start)
-            with self._carry_lock:  # calls that carry follow one another
-                out = self._continue(sentences, request, self._carried)
-                if out.state is not None:  # a copy, for the caller may write into the other
-                    self._carried = out.state.first(out.state.rows)
-                return out
+        with host_limits(len(sentences)):
+            self._refuse_long(sentences)
+            with self._gate.call():
+                if state is not None:
+                    return self._continue(sentences, request, checked_state(state, self._config))
+                if not self._carries:
+                    return self._pipeline.compute(sentences, request, start=self._start)
+                with self._carry_lock:  # calls that carry a state run one after another
+                    out = self._continue(sentences, request, self._carried)
+                    if out.state is not None:  # a copy, because the caller may change the other
+                        self._carried = out.state.first(out.state.rows)
+                    return out
 
     def _continue(
         self, sentences: Sequence[Sequence[Word]], request: Request, state: State
@@ -367,13 +404,15 @@ class Embedder:
         return replace(out, state=state.followed_by(out.state) if out.state else None)
 
     def _refuse_long(self, sentences: Sequence[Sequence[Word]]) -> None:
-        if self._max_sentence_tokens is None:
+        most = self._limits.max_sentence_tokens
+        if most is None:
             return
         for number, sentence in enumerate(sentences):
-            if len(sentence) > self._max_sentence_tokens:
+            if len(sentence) > most:
                 raise InputError(
-                    f"sentence {number} has {len(sentence)} tokens,"
-                    f" at most {self._max_sentence_tokens} are taken"
+                    f"sentence {number} has {len(sentence)} tokens, more than the {most} of"
+                    " max_sentence_tokens",
+                    hint="divide the sentence, or load with a larger limit",
                 )
 
 
@@ -383,45 +422,40 @@ def _load_again(
     carried_h: NDArray[np.float32],
     carried_c: NDArray[np.float32],
 ) -> Embedder:
-    """What a pickle of an embedder calls."""
+    """Pickle calls this function."""
     embedder = kind.load(**arguments)
     embedder._carried = State(carried_h, carried_c)
     return embedder
 
 
 def _resolved(bundle: Path) -> Path:
-    """The absolute path, which stays right when the process changes its directory."""
+    """The absolute path, which stays valid when the process changes its directory."""
     try:
         return bundle.resolve()
-    except (OSError, RuntimeError) as error:  # no current directory any more; a circle of links
+    except (OSError, RuntimeError) as error:  # the current directory is gone, or links form a cycle
         raise BundleError(f"{bundle} cannot be found: {error}", hint="pass another path") from error
 
 
-def _check_threads(threads: int) -> None:
-    _check_count("threads", threads, least=1)
-    if threads > (usable := usable_cpus()):
+def _check_threads(threads: int | None) -> None:
+    usable = usable_cpus()
+    if threads is not None and threads > usable:
         warnings.warn(
             f"threads is {threads}, but this process may use {usable} CPUs (its affinity mask and"
             f" the quota of its container): that is slower; use threads={usable} or less",
             RuntimeWarning,
-            stacklevel=3,  # warn, _check_threads, load: the line that called load
+            stacklevel=user_stacklevel(),
         )
 
 
-def _windows(sentences: Iterable[list[str]], budget: int) -> Iterator[list[list[str]]]:
-    """Yield sentences in lists of about `budget` tokens, their marks counted."""
-    window: list[list[str]] = []
+def _chunks(sentences: Iterable[list[str]], budget: int) -> Iterator[list[list[str]]]:
+    """Yield sentences in lists of about `budget` tokens, boundary tokens included."""
+    chunk: list[list[str]] = []
     size = 0
     for sentence in sentences:
-        window.append(sentence)
+        chunk.append(sentence)
         size += len(sentence) + len(MARKS)
         if size >= budget:
-            yield window
-            window, size = [], 0
-    if window:
-        yield window
-
-
-def _check_count(name: str, value: object, *, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{name} is {value!r}, must be an integer of at least {least}")
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk

@@ -13,8 +13,8 @@ from elmo_runtime.errors import DeviceMemoryError
 
 EMBED_TOO_MUCH = """
 import resource, sys
-from elmo_runtime import DeviceMemoryError, Embedder
-elmo = Embedder.load(sys.argv[1], backend="onnxruntime-cpu", threads=1)
+from elmo_runtime import CpuOptions, DeviceMemoryError, Embedder
+elmo = Embedder.load(sys.argv[1], backend="onnxruntime-cpu", cpu=CpuOptions(threads=1))
 elmo.embed(["a b"])
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20),) * 2)

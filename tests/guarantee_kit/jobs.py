@@ -12,6 +12,7 @@ from pathlib import Path
 from elmo_runtime import Embedder
 from elmo_runtime.bulk import BlockLimits, Corpus, embedding_job, find_sources
 from elmo_runtime.errors import ArtifactError
+from elmo_runtime.options import CpuOptions
 
 LIMITS = BlockLimits(rows=12, tokens=130)
 
@@ -19,7 +20,9 @@ LIMITS = BlockLimits(rows=12, tokens=130)
 def embed_folder(bundle: Path, corpus: Path, target: Path, fault: str = "") -> dict[str, object]:
     """Embed a corpus into a folder and tell what was done."""
     plant(fault)
-    with Embedder.load(bundle, backend="onnxruntime-cpu", threads=1, self_check=False) as elmo:
+    with Embedder.load(
+        bundle, backend="onnxruntime-cpu", self_check=False, cpu=CpuOptions(threads=1)
+    ) as elmo:
         job = embedding_job(
             elmo, target, outputs=("elmo", "default"), limits=LIMITS, on_error="skip", resume=True
         )

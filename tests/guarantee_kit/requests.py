@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from elmo_runtime import Embedder, InputError
+from elmo_runtime.options import CpuOptions
 from guarantee_kit import memory
 
 HOSTILE = (
@@ -59,7 +60,9 @@ def answer_anything(bundle: Path, number: int, examples: int, note: Path, fault:
     """
     answered = 0
     file = os.open(note, os.O_WRONLY | os.O_CREAT)
-    with Embedder.load(bundle, backend="onnxruntime-cpu", threads=1, token_budget=64) as elmo:
+    with Embedder.load(
+        bundle, backend="onnxruntime-cpu", token_budget=64, cpu=CpuOptions(threads=1)
+    ) as elmo:
         if fault:
             _plant(elmo, fault)
 
@@ -117,7 +120,10 @@ def memory_of_sizes(bundle: Path, what: str, token_budget: int) -> dict[str, int
     words = [f"word{number}" for number in range(300)]
     generator = random.Random(0)
     with Embedder.load(
-        bundle, backend="onnxruntime-cpu", threads=1, token_budget=token_budget
+        bundle,
+        backend="onnxruntime-cpu",
+        token_budget=token_budget,
+        cpu=CpuOptions(threads=1),
     ) as elmo:
         elmo.embed([generator.choices(words, k=62) for _ in range(2048 // 64)])
         one_batch = memory.peak()
@@ -141,7 +147,7 @@ def growth_over_requests(bundle: Path, number: int, requests: int) -> int:
         rows = range(generator.choice((1, 1, 2, 4, 8)))
         elmo.embed([generator.choices(words, k=generator.randrange(24)) for _ in rows])
 
-    with Embedder.load(bundle, backend="onnxruntime-cpu", threads=1) as elmo:
+    with Embedder.load(bundle, backend="onnxruntime-cpu", cpu=CpuOptions(threads=1)) as elmo:
         return growth(lambda: request(elmo), requests)
 
 
@@ -168,7 +174,7 @@ def traces_of_loading(bundle: Path, times: int, fault: str = "") -> dict[str, in
     kept: list[Embedder] = []
 
     def load() -> None:
-        elmo = Embedder.load(bundle, backend="onnxruntime-cpu", threads=2)
+        elmo = Embedder.load(bundle, backend="onnxruntime-cpu", cpu=CpuOptions(threads=2))
         elmo.embed(["the cat sat"])
         if fault:
             kept.append(elmo)
@@ -192,7 +198,7 @@ def digest_of_vectors(
 ) -> str:
     """A digest of every bit of every output; nudge: how far a thread moves each value."""
     digest = hashlib.sha256()
-    with Embedder.load(bundle, backend="onnxruntime-cpu", threads=threads) as elmo:
+    with Embedder.load(bundle, backend="onnxruntime-cpu", cpu=CpuOptions(threads=threads)) as elmo:
         out = elmo.embed(sentences, outputs=("word_emb", "layers", "elmo", "default"))
     for name in out:
         for vectors in out[name]:

@@ -60,7 +60,7 @@ def badly_told(bundle, monkeypatch) -> list[str]:
     for cause, error in CAUSES.items():
         for failures in (["tensorrt"], ["tensorrt", "onnxruntime-cuda"]):
             chain = (*(failing(name, error) for name in failures), CANDIDATES[-1])
-            monkeypatch.setitem(selection.open_backend.__kwdefaults__, "candidates", chain)
+            monkeypatch.setattr(selection, "CANDIDATES", chain)
             used = []
 
             def load(used=used):
@@ -80,7 +80,7 @@ def test_f1_every_cause_gives_one_warning_and_the_next_backend(bundle, monkeypat
 
 
 def test_f1_control_a_silent_fallback(bundle, monkeypatch, caught):
-    monkeypatch.setattr(selection, "_warn", lambda used, failures: None)
+    monkeypatch.setattr(selection.BackendChain, "_warn", lambda *told: None)
     bad = badly_told(bundle, monkeypatch)
     assert len(bad) == 2 * len(CAUSES)
     caught("F1", bad[0])
@@ -91,7 +91,7 @@ def degraded(bundle, monkeypatch) -> list[str]:
     silent = []
     for cause, error in CAUSES.items():
         chain = (failing("tensorrt", error), CANDIDATES[-1])
-        monkeypatch.setitem(selection.open_backend.__kwdefaults__, "candidates", chain)
+        monkeypatch.setattr(selection, "CANDIDATES", chain)
         try:
             Embedder.load(bundle, backend="tensorrt").close()
             silent.append(cause)
@@ -106,11 +106,10 @@ def test_f2_a_named_backend_never_degrades(bundle, monkeypatch, kept):
 
 
 def test_f2_control_a_name_that_is_taken_for_a_wish(bundle, monkeypatch, caught):
-    def any_will_do(bundle, *, precision, options, candidates=CANDIDATES, **wishes):
-        return CANDIDATES[-1].open(bundle, precision, options)
+    def any_will_do(chain):
+        return chain._open_checked(CANDIDATES[-1])
 
-    monkeypatch.setattr("elmo_runtime.embedder.open_backend", any_will_do)
-    any_will_do.__kwdefaults__ = {"candidates": CANDIDATES}
+    monkeypatch.setattr(selection.BackendChain, "_open_wanted", any_will_do)
     silent = degraded(bundle, monkeypatch)
     assert len(silent) == len(CAUSES)
     caught("F2", f"answered in spite of: {', '.join(silent)}")
@@ -185,7 +184,6 @@ class Memory:
 def embed_on(device, bundle, monkeypatch):
     """Vectors, warnings and the backend in use at the end, when this device is the best."""
     chain = (Candidate("tensorrt", lambda bundle: True, lambda *wishes: device), CANDIDATES[-1])
-    monkeypatch.setitem(selection.open_backend.__kwdefaults__, "candidates", chain)
     monkeypatch.setattr(selection, "CANDIDATES", chain)
     with Embedder.load(bundle, self_check=False, token_budget=70) as elmo:
         answers = []
@@ -248,7 +246,7 @@ def test_a_wrong_gpu_leaves_the_right_answer_and_one_warning(
 ):
     """Loading it raised, though the CPU was there to answer."""
     chain = (Candidate(first, lambda bundle: True, lambda *wishes: spoiled), CANDIDATES[-1])
-    monkeypatch.setitem(selection.open_backend.__kwdefaults__, "candidates", chain)
+    monkeypatch.setattr(selection, "CANDIDATES", chain)
     with pytest.warns(BackendFallbackWarning, match="golden sentences") as told:
         elmo = Embedder.load(bundle)
     with elmo:
@@ -258,7 +256,7 @@ def test_a_wrong_gpu_leaves_the_right_answer_and_one_warning(
 
 def test_a_wrong_gpu_asked_for_by_name_raises(bundle, monkeypatch, spoiled):
     chain = (Candidate("tensorrt", lambda bundle: True, lambda *wishes: spoiled), CANDIDATES[-1])
-    monkeypatch.setitem(selection.open_backend.__kwdefaults__, "candidates", chain)
+    monkeypatch.setattr(selection, "CANDIDATES", chain)
     with pytest.raises(VerificationError, match="golden sentences"):
         Embedder.load(bundle, backend="tensorrt")
     assert spoiled.closed == 1
@@ -274,7 +272,6 @@ def test_a_successor_is_checked_before_it_answers(wrong, bundle, monkeypatch, sp
         for name, backend in {"tensorrt": best, "onnxruntime-cuda": spoiled}.items()
     )
     chain = (*chain, CANDIDATES[-1]) if not wrong else chain
-    monkeypatch.setitem(selection.open_backend.__kwdefaults__, "candidates", chain)
     monkeypatch.setattr(selection, "CANDIDATES", chain)
     with Embedder.load(bundle) as elmo:
         memory.rows = 0

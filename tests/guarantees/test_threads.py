@@ -13,6 +13,7 @@ import numpy as np
 
 from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.embedder import Embedder
+from elmo_runtime.options import CpuOptions
 from guarantee_kit.backends import Watched
 
 THREADS = 16
@@ -54,7 +55,9 @@ def differing(embedder: Embedder, threads: int, each: int, seed: int, seconds: f
 
 def test_t1_sixteen_threads_get_the_bits_of_one(bundle, seed, cases, kept):
     each, seconds = cases(200, 200), cases(0, 3_600)
-    with Embedder.load(bundle, backend="onnxruntime-cpu", threads=1, cache_words=100) as embedder:
+    with Embedder.load(
+        bundle, backend="onnxruntime-cpu", cache_words=100, cpu=CpuOptions(threads=1)
+    ) as embedder:
         assert differing(embedder, THREADS, each, seed, seconds) == 0
         total = embedder.stats().sentences
     kept("T1", f"{THREADS} threads x {each} requests ({total:,} sentences), 0 differing bits")

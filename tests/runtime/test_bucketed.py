@@ -12,6 +12,7 @@ from elmo_runtime.backends.onnxruntime import backend as ort
 from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.embedder import Embedder
 from elmo_runtime.errors import InputError
+from elmo_runtime.options import GpuOptions
 
 
 def test_few_sizes_and_at_most_a_quarter_of_padding():
@@ -78,5 +79,5 @@ def test_the_limit_of_device_memory_reaches_the_provider(bundle):
     assert options["gpu_mem_limit"] == "1073741824"
     assert options["arena_extend_strategy"] == "kSameAsRequested"
     assert "gpu_mem_limit" not in ort._cuda_options(BackendOptions())
-    with pytest.raises(InputError, match="gpu_mem_limit is 0"):
-        Embedder.load(bundle, gpu_mem_limit=0)
+    with pytest.raises(InputError, match="mem_limit is 0"):
+        Embedder.load(bundle, gpu=GpuOptions(mem_limit=0))

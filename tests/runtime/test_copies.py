@@ -12,6 +12,7 @@ import pytest
 
 from elmo_runtime.embedder import Embedder
 from elmo_runtime.errors import BundleError
+from elmo_runtime.options import Limits
 
 
 def first_vectors(elmo):
@@ -23,7 +24,9 @@ def first_vectors(elmo):
 )
 def test_a_copy_opens_the_bundle_again(bundle, embedder, copied):
     """Pickling failed with "cannot pickle '_thread.lock' object"."""
-    with Embedder.load(bundle, backend="onnxruntime-cpu", max_sentence_tokens=7) as original:
+    with Embedder.load(
+        bundle, backend="onnxruntime-cpu", limits=Limits(max_sentence_tokens=7)
+    ) as original:
         other = copied(original)
     with other:  # the original is closed
         assert other.max_sentence_tokens == 7

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elmo_runtime.embedder import Embedder
+from elmo_runtime.options import CpuOptions
 
 OUTPUTS = ("word_emb", "lstm_outputs1", "lstm_outputs2", "elmo", "default")
 WORDS = [
@@ -51,7 +52,7 @@ def differing(embedder: Embedder, order, cuts, alone) -> int:
 @pytest.fixture(scope="module")
 def alone(bundle):
     """Every sentence in a call of its own, without cache and on one thread."""
-    with Embedder.load(bundle, cache_words=0, threads=1) as elmo:
+    with Embedder.load(bundle, cache_words=0, cpu=CpuOptions(threads=1)) as elmo:
         return {row: vectors_of(elmo, [row])[row] for row in range(len(SENTENCES))}
 
 
@@ -59,7 +60,9 @@ def alone(bundle):
 def other(request, bundle):
     """Embedders of other batches, caches and threads."""
     budget, words = request.param
-    with Embedder.load(bundle, token_budget=budget, cache_words=words, threads=2) as elmo:
+    with Embedder.load(
+        bundle, token_budget=budget, cache_words=words, cpu=CpuOptions(threads=2)
+    ) as elmo:
         yield elmo
 
 
@@ -71,7 +74,7 @@ def test_company_order_padding_cache_and_history_change_no_bit(other, alone, ord
 
 def test_the_padded_form_does_not_either(bundle, alone, monkeypatch):
     monkeypatch.setattr("elmo_runtime.backends.onnxruntime.backend.CPU_FORMS", ("padded",))
-    with Embedder.load(bundle, cache_words=0, threads=1) as elmo:
+    with Embedder.load(bundle, cache_words=0, cpu=CpuOptions(threads=1)) as elmo:
         lonely = {row: vectors_of(elmo, [row])[row] for row in range(len(SENTENCES))}
         assert differing(elmo, range(len(SENTENCES)), {5}, lonely) == 0
 

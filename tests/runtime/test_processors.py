@@ -8,6 +8,7 @@ import warnings
 import pytest
 
 from elmo_runtime.embedder import Embedder
+from elmo_runtime.options import CpuOptions
 from elmo_runtime.processors import cpu_quota, usable_cpus
 
 V2 = {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "150000 100000\n"}
@@ -55,10 +56,14 @@ def test_more_threads_than_cpus_warn(bundle):
     """11 s became 2 s with fewer threads, and nothing said so."""
     many = usable_cpus() + 1
     with pytest.warns(RuntimeWarning, match=f"threads is {many}, but this process may use"):
-        Embedder.load(bundle, backend="onnxruntime-cpu", threads=many, spinning=False).close()
+        Embedder.load(
+            bundle, backend="onnxruntime-cpu", cpu=CpuOptions(threads=many, spinning=False)
+        ).close()
 
 
 def test_as_many_threads_as_cpus_do_not_warn(bundle):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Embedder.load(bundle, backend="onnxruntime-cpu", threads=usable_cpus()).close()
+        Embedder.load(
+            bundle, backend="onnxruntime-cpu", cpu=CpuOptions(threads=usable_cpus())
+        ).close()

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from elmo_deploy.benchmark.loads import Sentence
 from elmo_deploy.benchmark.subject import Subject
 from elmo_runtime.backends.base import Backend, BackendOptions, BiLmInputs, FloatArray
-from elmo_runtime.backends.chain import open_backend
+from elmo_runtime.backends.chain import BackendChain
 from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.characters import char_ids
-from elmo_runtime.embedder import CACHE_WORDS, Embedder
+from elmo_runtime.embedder import Embedder
+from elmo_runtime.inference.pipeline import CACHE_WORDS
 
 STAGES = ("characters", "CNN", "LSTM", "copy")
 
@@ -128,7 +129,7 @@ def _embedder(
         if form is not None:
             bundle = _only(bundle, form)
         options = BackendOptions(threads=subject.threads)
-        opened = open_backend(bundle, backend=backend, precision=precision, options=options)
+        opened = BackendChain(bundle, backend, precision, options).open()
         return EmbedderRunner(bundle, opened, cache_words=cache_words)
 
     return open_

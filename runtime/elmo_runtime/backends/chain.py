@@ -1,10 +1,10 @@
-"""Which backend serves a bundle: the best that runs here, or exactly the one that was named."""
+"""Which backend serves a bundle: the best that runs here, or the one that was named."""
 
 from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from elmo_runtime.backends.base import Backend, BackendOptions
@@ -12,6 +12,7 @@ from elmo_runtime.backends.native import backend as native
 from elmo_runtime.backends.onnxruntime import backend as onnxruntime
 from elmo_runtime.backends.tensorrt.backend import has_engine, open_tensorrt
 from elmo_runtime.bundle.manifest import Bundle
+from elmo_runtime.call_site import user_stacklevel
 from elmo_runtime.errors import (
     BackendError,
     BackendFallbackWarning,
@@ -24,19 +25,21 @@ from elmo_runtime.errors import (
     VerificationError,
 )
 
-Check = Callable[[Backend], object]  # raises VerificationError if the backend computes wrongly
-# What makes "auto" go on with the next backend.
+AUTO = "auto"
+Check = Callable[[Backend], object]
+Failure = tuple[str, ElmoDeployError]  # the name of a backend, and why it cannot serve
+# The errors after which "auto" tries the next backend.
 FAILURES = (BackendUnavailableError, BackendError, EngineError, VerificationError)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A backend that may be there.
+    """A backend that may exist on this machine.
 
-    is_expected: whether the user made it ready, by its library or by an engine in the bundle, so
-    that its failure deserves a warning. open: raises BackendUnavailableError, BackendError or
-    EngineError when it cannot run. serves: whether it was made ready for a precision; "auto" passes
-    it by in silence where not.
+    is_expected: whether the user prepared it, with its library or an engine in the bundle, so that
+    its failure deserves a warning. open: raises BackendUnavailableError, BackendError or
+    EngineError if it cannot run. serves: whether it was prepared for a precision; otherwise "auto"
+    skips it silently.
     """
 
     name: str
@@ -55,118 +58,123 @@ CANDIDATES: tuple[Candidate, ...] = (  # the best first
 )
 
 
-def open_backend(
-    bundle: Bundle,
-    *,
-    backend: str = "auto",
-    precision: str = "auto",
-    options: BackendOptions,
-    check: Check | None = None,
-    candidates: Sequence[Candidate] = CANDIDATES,
-) -> Backend:
-    """The backend of this name, or for "auto" the first that opens and passes the check.
+class BackendChain:
+    """The backends that can serve a bundle, the best first.
 
-    "auto" gives one BackendFallbackWarning when a better one is expected but fails, none when
-    nothing better is expected. Raises BackendUnavailableError; InputError for a name unknown;
-    VerificationError where the one that was named, or the last one, computes wrongly.
+    wanted: a name, or "auto" for the best backend that opens and passes the check. precision: a
+    precision, or "auto". check: raises VerificationError if an open backend computes wrong values.
+    The chain owns the backends that it opened. One thread at a time may call its methods.
     """
-    by_name = {candidate.name: candidate for candidate in candidates}
-    if backend == "auto":
-        return _open_first(bundle, precision, options, check, candidates)
-    if backend not in by_name:
-        raise InputError(
-            f"backend {backend!r} does not exist", hint=f"use auto, {', '.join(by_name)}"
-        )
-    try:
-        return _open_checked(by_name[backend], bundle, precision, options, check)
-    except BackendError as error:  # it is there, but fails from the start
-        raise BackendUnavailableError(f"{backend}: {error.what}", hint=error.hint) from error
 
+    def __init__(
+        self,
+        bundle: Bundle,
+        wanted: str = AUTO,
+        precision: str = AUTO,
+        options: BackendOptions | None = None,
+        check: Check | None = None,
+    ) -> None:
+        self._bundle, self._wanted, self._precision = bundle, wanted, precision
+        self._options, self._check = options or BackendOptions(), check
+        self._opened: list[Backend] = []
 
-def open_next(
-    bundle: Bundle,
-    failed: str,
-    error: DeviceMemoryError,
-    *,
-    precision: str,
-    options: BackendOptions,
-    check: Check | None = None,
-    candidates: Sequence[Candidate] | None = None,
-) -> Backend | None:
-    """What takes over when the device of a backend cannot hold a single sentence; it warns.
+    @classmethod
+    def of(cls, bundle: Bundle, backend: Backend) -> BackendChain:
+        """A chain of one open backend, which no other backend replaces."""
+        chain = cls(bundle, backend.name, backend.precision)
+        chain._opened = [backend]
+        return chain
 
-    None where no candidate after the failed one opens and passes the check.
-    """
-    chain = CANDIDATES if candidates is None else candidates
-    names = [candidate.name for candidate in chain]
-    rest = chain[names.index(failed) + 1 :] if failed in names else ()
-    for candidate in rest:
-        if not (candidate.is_expected(bundle) and candidate.serves(bundle, precision)):
-            continue
-        # OSError: since loading, the process may have lost the right to read the bundle.
-        with contextlib.suppress(*FAILURES, BundleError, OSError):
-            backend = _open_checked(candidate, bundle, precision, options, check)
-            _warn(backend, [(failed, error)], since="from now on ")
+    def open(self) -> Backend:
+        """The wanted backend, or for "auto" the first that opens and passes the check.
+
+        "auto" warns once with BackendFallbackWarning if a better backend was expected but failed.
+        Raises InputError for an unknown name, BackendUnavailableError if no backend can run,
+        VerificationError if the wanted one, or the last one, computes wrong values.
+        """
+        if self._wanted != AUTO:
+            return self._open_wanted()
+        failures: list[Failure] = []
+        for candidate in self._usable(CANDIDATES):
+            try:
+                backend = self._open_checked(candidate)
+            except FAILURES as error:
+                failures.append((candidate.name, error))
+                continue
+            if failures:
+                self._warn(f"Falling back to {backend.name}", failures)
             return backend
-    return None
+        raise _no_backend(failures)
 
+    def advance(self, failed: Backend, error: DeviceMemoryError) -> Backend:
+        """The next backend, for a device that cannot hold a single sentence; it warns.
 
-def _open_checked(
-    candidate: Candidate,
-    bundle: Bundle,
-    precision: str,
-    options: BackendOptions,
-    check: Check | None,
-) -> Backend:
-    """The open backend; one that fails its check is closed."""
-    backend = candidate.open(bundle, precision, options)
-    if check is None:
-        return backend
-    try:
-        check(backend)
-    except BaseException:
-        backend.close()
-        raise
-    return backend
+        Calls of other threads may still run on the failed backend, so it stays open. Raises `error`
+        if a backend was wanted by name or no later one opens and passes the check.
+        """
+        names = [candidate.name for candidate in CANDIDATES]
+        later = CANDIDATES[names.index(failed.name) + 1 :] if failed.name in names else ()
+        for candidate in self._usable(later) if self._wanted == AUTO else ():
+            # OSError: since loading, the process may have lost the right to read the bundle.
+            with contextlib.suppress(*FAILURES, BundleError, OSError):
+                backend = self._open_checked(candidate)
+                self._warn(f"Falling back to {backend.name} from now on", [(failed.name, error)])
+                return backend
+        raise error
 
+    def close(self) -> None:
+        """Free every backend; no computation is running or follows."""
+        for backend in self._opened:
+            backend.close()
 
-def _open_first(
-    bundle: Bundle,
-    precision: str,
-    options: BackendOptions,
-    check: Check | None,
-    candidates: Sequence[Candidate],
-) -> Backend:
-    failures: list[tuple[str, ElmoDeployError]] = []
-    for candidate in candidates:
-        if not (candidate.is_expected(bundle) and candidate.serves(bundle, precision)):
-            continue
+    def _usable(self, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
+        """Yield the candidates that "auto" tries."""
+        for candidate in candidates:
+            if candidate.is_expected(self._bundle) and candidate.serves(
+                self._bundle, self._precision
+            ):
+                yield candidate
+
+    def _open_wanted(self) -> Backend:
+        by_name = {candidate.name: candidate for candidate in CANDIDATES}
+        if self._wanted not in by_name:
+            raise InputError(
+                f"backend {self._wanted!r} does not exist", hint=f"use auto, {', '.join(by_name)}"
+            )
         try:
-            backend = _open_checked(candidate, bundle, precision, options, check)
-        except FAILURES as error:
-            failures.append((candidate.name, error))
-            continue
-        if failures:
-            _warn(backend, failures)
+            return self._open_checked(by_name[self._wanted])
+        except BackendError as error:  # the backend exists, but fails from the start
+            raise BackendUnavailableError(
+                f"{self._wanted}: {error.what}", hint=error.hint
+            ) from error
+
+    def _open_checked(self, candidate: Candidate) -> Backend:
+        """The open backend; one that fails the check is closed."""
+        backend = candidate.open(self._bundle, self._precision, self._options)
+        try:
+            if self._check is not None:
+                self._check(backend)
+        except BaseException:
+            backend.close()
+            raise
+        self._opened.append(backend)
         return backend
+
+    def _warn(self, what: str, failures: Sequence[Failure]) -> None:
+        reasons = ". ".join(f"{name} failed: {error}" for name, error in failures)
+        try:
+            warnings.warn(
+                f"{what}. {reasons}", BackendFallbackWarning, stacklevel=user_stacklevel()
+            )
+        except BackendFallbackWarning:  # the caller has turned warnings into errors
+            self._opened.pop().close()
+            raise
+
+
+def _no_backend(failures: Sequence[Failure]) -> ElmoDeployError:
     reasons = "; ".join(f"{name}: {error.what}" for name, error in failures)
     last = failures[-1][1] if failures else None
     hint = last.hint if last else ""
-    if isinstance(last, VerificationError):  # that one runs: the bundle itself is wrong
-        raise VerificationError(f"no backend computes what it must: {reasons}", hint=hint)
-    raise BackendUnavailableError(f"no backend can run: {reasons}", hint=hint)
-
-
-def _warn(
-    used: Backend, failures: Sequence[tuple[str, ElmoDeployError]], *, since: str = ""
-) -> None:
-    reasons = ". ".join(f"{name} fails: {error}" for name, error in failures)
-    try:
-        warnings.warn(
-            f"{since}{used.name} is used. {reasons}",
-            BackendFallbackWarning,
-            stacklevel=5,  # warn, _open_first, open_backend, Embedder.load: who called load
-        )
-    except BackendFallbackWarning:  # the caller has turned warnings into errors
-        used.close()
-        raise
+    if isinstance(last, VerificationError):  # the last backend runs: the bundle itself is wrong
+        return VerificationError(f"every backend computes wrong values: {reasons}", hint=hint)
+    return BackendUnavailableError(f"no backend can run: {reasons}", hint=hint)

@@ -14,7 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from elmo_runtime.bulk.blocks import Block, BlockLimits, blocks
-from elmo_runtime.bulk.journal import Entry, Folder
+from elmo_runtime.bulk.journal import Folder, PartRecord
 from elmo_runtime.bulk.parquet import ParquetPart
 from elmo_runtime.bulk.progress import Shard, Summary
 from elmo_runtime.errors import InputError
@@ -124,7 +124,7 @@ class BulkJob:
         summary.tokens += entry.tokens
         summary.skipped += entry.skipped
 
-    def _write(self, block: Block, on_sentence: Callable[[int], object]) -> Entry:
+    def _write(self, block: Block, on_sentence: Callable[[int], object]) -> PartRecord:
         records, skipped = self._sort_out(block)
         self._share_of_block = 0.0 if records else 1.0
         part = self._folder.part(block.number)
@@ -136,7 +136,7 @@ class BulkJob:
                 self._share_of_block = number / len(records)
                 on_sentence(len(record.tokens))
         with write_errors(part):
-            entry = Entry(
+            entry = PartRecord(
                 input_sha256=block.digest,
                 part_bytes=part.stat().st_size,
                 part_sha256=sha256_of(part),

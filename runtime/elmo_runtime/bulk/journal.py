@@ -30,7 +30,7 @@ WAIT_FOR_WORKERS = 30.0  # seconds; workers that start together write the same j
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class PartRecord:
     """What the journal keeps of a finished part."""
 
     input_sha256: str
@@ -68,14 +68,14 @@ class Folder:
         """Where the vectors of a block go."""
         return self.path / f"part-{block:05d}.parquet"
 
-    def finished(self, block: int, input_sha256: str) -> Entry | None:
+    def finished(self, block: int, input_sha256: str) -> PartRecord | None:
         """The entry of a part that is whole; None where it is still to be written.
 
         Raises InputError when the part was made from other input.
         """
         try:
             content = _read_json(self._entry(block))
-            entry = Entry(**{**content, "skipped": tuple(content["skipped"])})
+            entry = PartRecord(**{**content, "skipped": tuple(content["skipped"])})
             size = self.part(block).stat().st_size
         except (FileNotFoundError, ArtifactError, KeyError, TypeError):
             return None  # absent or damaged: the part is simply written again
@@ -92,7 +92,7 @@ class Folder:
         """Whether anything of this block is there."""
         return self.part(block).exists() or self._entry(block).exists()
 
-    def enter(self, block: int, entry: Entry) -> None:
+    def enter(self, block: int, entry: PartRecord) -> None:
         """Record that the part is whole."""
         _write_json(self._entry(block), asdict(entry))
 

@@ -27,7 +27,7 @@ Run = Callable[[IndexedWords, Sequence[str], State], Computed]
 Places = slice  # start and stop in the marked sentence
 
 
-def compute_in_windows(
+def compute_long_sentence(
     sentence: Sequence[Word],
     names: Sequence[str],
     start: State,

@@ -1,85 +1,103 @@
-"""Words -> batches -> backend -> vectors of each sentence; it knows no texts and no policies."""
+"""Words -> batches -> backend -> vectors of each sentence, independent of texts and policies."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
-from elmo_runtime.backends.base import Backend, BiLmInputs
-from elmo_runtime.characters import MARKS, char_ids, count_cut
+from elmo_runtime.backends.base import Backend
+from elmo_runtime.backends.chain import BackendChain
+from elmo_runtime.characters import count_cut
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import DeviceMemoryError
-from elmo_runtime.inference.batching import IndexedWords, batches
+from elmo_runtime.inference.batch_computer import BatchComputer, Computed
+from elmo_runtime.inference.batching import batches
 from elmo_runtime.inference.collector import Collector
-from elmo_runtime.inference.long_sentences import FINAL_STATES, SMALLEST, compute_in_windows
+from elmo_runtime.inference.long_sentences import FINAL_STATES
 from elmo_runtime.inference.request import Request
-from elmo_runtime.inference.word_cache import IdentifiedWords, Word, WordVectors
-from elmo_runtime.mixes import Mixes
-from elmo_runtime.outputs import STACKED, Embeddings, FloatArray, Output
+from elmo_runtime.inference.word_cache import Word
+from elmo_runtime.outputs import Embeddings
 from elmo_runtime.state import State
 
-NEED_WORDS = STACKED | {Output.WORD_EMB}  # outputs that contain the token vectors
+# Larger batches are no faster on the CPU (the small and the original size are fastest at 1024) and
+# need more memory. A GPU has room for both, and its engines are built for batches of this size.
+TOKEN_BUDGETS = {"onnxruntime-cpu": 1024, "native": 4096}
+GPU_TOKEN_BUDGET = 8192
+CACHE_WORDS = 32_768  # 64 MB at P = 512, and most of the running words of any text
 PACKED = frozenset({"native"})  # backends to which padding costs nothing
 Sentences = Sequence[Sequence[Word]]
 Rows = NDArray[np.intp]
-NextBackend = Callable[[Backend, DeviceMemoryError], Backend | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stats:
-    """What was computed since the bundle was loaded."""
+    """Counts since the bundle was loaded.
 
-    sentences: int = 0  # those that reached the backend; one of no tokens needs none
+    Attributes:
+        sentences: Sentences that a backend computed; one without tokens needs no backend.
+        tokens: Their tokens.
+        cut_tokens: Tokens longer than the model can read (48 bytes), of which only the beginning
+            counts.
+        batches: Batches that a backend computed.
+        word_hits: Distinct words of a batch that the word cache held.
+        word_misses: Distinct words of a batch that the character CNN computed.
+        cached_words: Words in the word cache.
+    """
+
+    sentences: int = 0
     tokens: int = 0
-    cut_tokens: int = 0  # longer than a token may be (48 bytes): only their beginning counts
+    cut_tokens: int = 0
     batches: int = 0
-    word_hits: int = 0  # distinct words of a batch whose vector was known
+    word_hits: int = 0
     word_misses: int = 0
     cached_words: int = 0
 
 
 class Pipeline:
-    """One backend, a cache of word vectors before it, and counts. Safe for many threads.
+    """The backend in use behind a word cache, and counts. Any number of threads may share it.
 
-    next_backend: what takes over, from now on, from a backend whose device cannot hold a single
-    sentence; None where nothing can.
+    backend: the one that the chain opened; if its device cannot hold a single sentence, the next
+    one of the chain replaces it. token_budget: None is a size that suits the backend.
     """
 
     def __init__(
         self,
+        backends: BackendChain,
         backend: Backend,
         config: ElmoConfig,
         *,
-        token_budget: int,
-        cache_words: int,
-        next_backend: NextBackend = lambda failed, error: None,
+        token_budget: int | None = None,
+        cache_words: int = CACHE_WORDS,
     ) -> None:
-        self.backend = backend
-        self._next_backend = next_backend
-        self._retired: list[Backend] = []  # calls of other threads may still run on them
-        self._replacing = threading.Lock()
-        self._config, self._token_budget = config, token_budget
-        self._cache_words = cache_words
-        self._word_vectors = self._cache_before(backend)
+        self._chain, self._config, self._cache_words = backends, config, cache_words
+        if token_budget is None:
+            token_budget = TOKEN_BUDGETS.get(backend.name, GPU_TOKEN_BUDGET)
+        self.token_budget = token_budget
+        self._computer = self._computer_on(backend)
+        self._advancing = threading.Lock()
         self._counts = Stats()
         self._lock = threading.Lock()
 
+    @property
+    def backend(self) -> Backend:
+        """The backend in use."""
+        return self._computer.backend
+
     def close(self) -> None:
         """Free every backend; no computation is running or follows."""
-        for backend in (*self._retired, self.backend):
-            backend.close()
+        self._chain.close()
 
     def compute(self, sentences: Sentences, request: Request, *, start: State) -> Embeddings:
-        """Every sentence from the same state, a single row; where it ends is not kept."""
+        """Every sentence from the same state, a single row; the final states are not kept."""
         collector, lengths = self._collector(sentences, request)
         names = request.graph_outputs(self._config)
-        # A sentence of no tokens has no vectors, so the backend need not see it.
+        # A sentence without tokens has no vectors, so no backend computes it.
         for group in self._batches(np.flatnonzero(lengths), lengths):
             starts = start.repeated(len(group))
             for rows, computed in self._run(sentences, group, request, names, starts):
@@ -88,11 +106,11 @@ class Pipeline:
         return collector.finish(None)
 
     def continue_from(self, sentences: Sentences, request: Request, *, start: State) -> Embeddings:
-        """Sentence b from row b of a state with as many rows; `.state` is where each one ended."""
+        """Sentence b from row b of a state with as many rows; `.state` holds the final states."""
         collector, lengths = self._collector(sentences, request)
         names = (*request.graph_outputs(self._config), *FINAL_STATES)
         final = State(start.h.copy(), start.c.copy())
-        # Also one of no tokens: its two sentence marks move the state.
+        # A sentence without tokens is computed too: its two boundary tokens change the state.
         for group in self._batches(np.arange(len(lengths)), lengths):
             for rows, computed in self._run(sentences, group, request, names, start.take(group)):
                 collector.add(rows, computed)
@@ -101,8 +119,8 @@ class Pipeline:
         return collector.finish(final)
 
     def stats(self) -> Stats:
-        """A snapshot."""
-        words = self._word_vectors.stats()
+        """A snapshot of the counts."""
+        words = self._computer.stats()
         with self._lock:
             return replace(
                 self._counts,
@@ -118,132 +136,45 @@ class Pipeline:
         return Collector(request, self._config, lengths), lengths
 
     def _batches(self, rows: Rows, lengths: NDArray[np.int32]) -> Iterator[Rows]:
-        longest = self.backend.longest
+        backend = self.backend
         return batches(
             rows,
             lengths,
-            token_budget=self._token_budget,
-            longest=longest,
-            packed=self.backend.name in PACKED,
+            token_budget=self.token_budget,
+            longest=backend.longest,
+            packed=backend.name in PACKED,
         )
 
     def _run(
         self, sentences: Sentences, rows: Rows, request: Request, names: Sequence[str], start: State
-    ) -> Iterator[tuple[Rows, dict[str, FloatArray]]]:
-        """Yield a batch and its outputs; in halves, as often as need be, where memory lacks."""
-        backend = self.backend
+    ) -> Iterator[tuple[Rows, Computed]]:
+        """Yield a batch and its outputs, in halves for as long as the device lacks memory."""
+        computer = self._computer
+        group = [sentences[row] for row in rows]
         try:
-            yield rows, self._run_group([sentences[row] for row in rows], request, names, start)
+            computed = computer.compute(group, request, names, start)
         except DeviceMemoryError as error:
             if len(rows) == 1:
-                self._replace(backend, error)
+                self._advance(computer, error)
             for half in np.array_split(np.arange(len(rows)), min(len(rows), 2)):
                 yield from self._run(sentences, rows[half], request, names, start.take(half))
+            return
+        self._count(len(group), sum(map(len, group)))
+        yield rows, computed
 
-    def _run_group(
-        self, group: Sentences, request: Request, names: Sequence[str], start: State
-    ) -> dict[str, FloatArray]:
-        budget = self._places_of_a_call()
-        if len(group) == 1 and len(group[0]) > max(budget, SMALLEST) - len(MARKS):
-            return self._run_long(group[0], request, names, start, budget=budget)
-        return self._run_batch(IndexedWords.of(group), request, names, start)
+    def _advance(self, failed: BatchComputer, error: DeviceMemoryError) -> None:
+        """Use the next backend of the chain from now on. Raises `error` if there is none."""
+        with self._advancing:
+            if self._computer is failed:  # otherwise another thread has advanced already
+                self._computer = self._computer_on(self._chain.advance(failed.backend, error))
 
-    def _places_of_a_call(self) -> int:
-        """The token budget, or less where the backend takes no sentence of that length."""
-        longest = self.backend.longest
-        return self._token_budget if longest is None else min(self._token_budget, longest)
-
-    def _replace(self, failed: Backend, error: DeviceMemoryError) -> None:
-        """Put the next backend in place of the failed one. Raises `error` where there is none."""
-        with self._replacing:
-            if self.backend is not failed:
-                return  # another thread was faster
-            successor = self._next_backend(failed, error)
-            if successor is None:
-                raise error
-            self._retired.append(failed)
-            # First the cache: who sees the successor must not meet the failed one behind it.
-            self._word_vectors = self._cache_before(successor)
-            self.backend = successor
-
-    def _cache_before(self, backend: Backend) -> WordVectors:
-        # It knows the backend and not this object: a circle of the two, with every vector kept,
-        # would outlive a closed embedder until the garbage collector comes by.
-        encode = partial(_encode, backend, self._config.max_characters_per_token)
-        return WordVectors(encode, width=self._config.projection_dim, capacity=self._cache_words)
-
-    def _run_batch(
-        self, batch: IndexedWords, request: Request, names: Sequence[str], start: State
-    ) -> dict[str, FloatArray]:
-        words = self._word_vectors.identified(batch.words)
-        half = request.dtype == np.float16
-        computed = self._run_bilm(batch, words, request.mixes, names, start, half=half)
-        if NEED_WORDS & set(request.outputs):
-            computed[Output.WORD_EMB] = words.vectors[batch.word_index[:, 1:-1]]
-        self._count(len(batch.lengths), int(batch.lengths.sum()))
-        return computed
-
-    def _run_long(
-        self,
-        sentence: Sequence[Word],
-        request: Request,
-        names: Sequence[str],
-        start: State,
-        *,
-        budget: int,
-    ) -> dict[str, FloatArray]:
-        """A batch of one sentence that no batch can hold, in calls of `budget` places."""
-
-        def run(batch: IndexedWords, names: Sequence[str], start: State) -> dict[str, FloatArray]:
-            words = self._word_vectors.identified(batch.words)
-            return self._run_bilm(batch, words, request.mixes, names, start)
-
-        computed: dict[str, FloatArray] = {}
-        if names:
-            computed = compute_in_windows(
-                sentence,
-                names,
-                start,
-                budget=budget,
-                layer_names=self._config.layer_names,
-                mixes=request.mixes,
-                run=run,
-            )
-        if NEED_WORDS & set(request.outputs):
-            pieces = [sentence[at : at + budget] for at in range(0, len(sentence), budget)]
-            computed[Output.WORD_EMB] = np.concatenate([self._words_of(p) for p in pieces])[None]
-        self._count(1, len(sentence))
-        return computed
-
-    def _words_of(self, tokens: Sequence[Word]) -> FloatArray:
-        """(tokens, P)."""
-        batch = IndexedWords.of_marked([tokens])
-        return self._word_vectors.of(batch.words)[batch.word_index[0, : len(tokens)]]
-
-    def _run_bilm(
-        self,
-        batch: IndexedWords,
-        words: IdentifiedWords,
-        mixes: Mixes,
-        names: Sequence[str],
-        start: State,
-        *,
-        half: bool = False,
-    ) -> dict[str, FloatArray]:
-        if not names:
-            return {}
-        inputs = BiLmInputs(
-            word_vectors=words.vectors,
-            word_ids=words.ids,
-            word_index=batch.word_index,
-            lengths=batch.lengths,
-            mix_weights=mixes.weights,
-            gamma=mixes.gamma,
-            layer_norm=mixes.layer_norm,
-            initial_h=start.h,
-            initial_c=start.c,
+    def _computer_on(self, backend: Backend) -> BatchComputer:
+        return BatchComputer(
+            backend,
+            self._config,
+            token_budget=self.token_budget,
+            cache_words=self._cache_words,
         )
-        return self.backend.run_bilm(inputs, names, half=half)
 
     def _count_cut(self, sentences: Sentences) -> None:
         most = self._config.max_characters_per_token
@@ -262,11 +193,16 @@ class Pipeline:
             )
 
 
-def _encode(backend: Backend, max_characters: int, words: Sequence[Word]) -> NDArray[np.float32]:
-    """Words -> (words, P); a word is a token, or the ids that a caller gave for one."""
-    tokens = [word if isinstance(word, str) else "" for word in words]
-    ids = char_ids(tokens, max_characters=max_characters)
-    for row, word in zip(ids, words, strict=True):
-        if isinstance(word, bytes):
-            row[:] = np.frombuffer(word, np.int32)
-    return backend.encode_words(ids)
+@contextlib.contextmanager
+def host_limits(n_sentences: int) -> Iterator[None]:
+    """Raise DeviceMemoryError if the memory of the host is full, and ignore lost precision."""
+    try:
+        # A caller may have made NumPy's underflow an error; rounding to float16 causes it.
+        with np.errstate(all="ignore"):
+            yield
+    except MemoryError as error:
+        raise DeviceMemoryError(
+            f"the memory cannot hold the vectors of {n_sentences} sentences",
+            hint="embed fewer sentences per call, use embed_stream, or load the bundle with a"
+            " smaller token_budget",
+        ) from error

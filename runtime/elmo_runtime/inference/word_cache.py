@@ -7,9 +7,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from elmo_runtime.characters import checked_char_ids, lengths_of
+from elmo_runtime.config import ElmoConfig
 
 Word = str | bytes  # a token, or the int32 row of character ids that a caller gave for one
 Vectors = NDArray[np.float32]
@@ -17,6 +21,18 @@ LONGEST_KEPT = 512  # characters or bytes; a cache of tokens of a megabyte each 
 
 NO_ID = -1
 _next_id = itertools.count()  # of the whole process: one backend may stand behind several caches
+
+
+def words_of_ids(ids: NDArray[Any], config: ElmoConfig) -> list[list[Word]]:
+    """(batch, length, max_characters) ids -> the words of each sentence.
+
+    Raises InputError with the first cell that cannot be a character id.
+    """
+    ids = checked_char_ids(ids, max_characters=config.max_characters_per_token)
+    return [
+        [row.tobytes() for row in sentence[:length]]
+        for sentence, length in zip(ids, lengths_of(ids), strict=True)
+    ]
 
 
 @dataclass(frozen=True)

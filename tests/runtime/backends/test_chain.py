@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from elmo_runtime.backends.base import BackendOptions
-from elmo_runtime.backends.chain import CANDIDATES, Candidate, open_backend
+from elmo_runtime.backends.chain import CANDIDATES, BackendChain, Candidate
 from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.embedder import Embedder
 from elmo_runtime.errors import (
@@ -16,10 +15,12 @@ from elmo_runtime.errors import (
     BackendFallbackWarning,
     BackendUnavailableError,
     BundleError,
+    DeviceMemoryError,
     EngineMismatchError,
     InputError,
     VerificationError,
 )
+from promise_kit.backends import Watched
 
 FAILURES = [
     BackendUnavailableError("the driver is too old", hint="update it"),
@@ -52,12 +53,12 @@ def fails(name: str, error: Exception, expected: bool = True) -> Candidate:
 
 
 @pytest.fixture
-def choose(bundle):
+def choose(bundle, monkeypatch):
     opened = Bundle.open(bundle)
 
-    def choose(*candidates: Candidate, **wishes) -> str:
-        options = BackendOptions()
-        return open_backend(opened, options=options, candidates=candidates, **wishes).name
+    def choose(*candidates: Candidate, backend="auto", check=None) -> str:
+        monkeypatch.setattr("elmo_runtime.backends.chain.CANDIDATES", candidates)
+        return BackendChain(opened, backend, check=check).open().name
 
     return choose
 
@@ -77,7 +78,7 @@ def test_a_better_one_that_fails_gives_one_warning_with_reason_and_cure(choose, 
         used = choose(fails("tensorrt", error), works("onnxruntime-cpu"))
     assert used == "onnxruntime-cpu"
     [warning] = caught
-    assert str(warning.message) == f"onnxruntime-cpu is used. tensorrt fails: {error}"
+    assert str(warning.message) == f"Falling back to onnxruntime-cpu. tensorrt failed: {error}"
 
 
 def test_two_failures_are_told_in_one_warning(choose):
@@ -155,9 +156,31 @@ def test_with_the_cpu_wheel_alone_there_is_nothing_to_warn_of(bundle):
 
 def test_the_warning_points_at_the_line_that_loads(bundle, monkeypatch):
     chain = (fails("tensorrt", FAILURES[0]), CANDIDATES[-1])
-    monkeypatch.setattr(
-        open_backend, "__kwdefaults__", {**(open_backend.__kwdefaults__ or {}), "candidates": chain}
-    )
+    monkeypatch.setattr("elmo_runtime.backends.chain.CANDIDATES", chain)
     with pytest.warns(BackendFallbackWarning) as caught:
         Embedder.load(bundle).close()
     assert caught[0].filename == __file__
+
+
+def test_a_later_warning_points_at_the_line_that_embeds(bundle, monkeypatch):
+    """Its stack level was that of loading, so it pointed into this package."""
+
+    def full(inputs):
+        raise DeviceMemoryError("out of device memory")
+
+    device = Watched(bundle, name="tensorrt", before=full)
+    chain = (Candidate("tensorrt", lambda bundle: True, lambda *wanted: device), CANDIDATES[-1])
+    monkeypatch.setattr("elmo_runtime.backends.chain.CANDIDATES", chain)
+    with Embedder.load(bundle, self_check=False) as elmo:
+        with pytest.warns(BackendFallbackWarning, match="cpu from now on") as caught:
+            list(elmo.embed_stream(["a b"]))
+        assert (caught[0].filename, elmo.backend) == (__file__, "onnxruntime-cpu")
+    assert device.closed == 1
+
+
+def test_a_warning_that_became_an_error_closes_the_backend(choose, recwarn):
+    check = Check("tensorrt")
+    warnings.simplefilter("error")
+    with pytest.raises(BackendFallbackWarning):
+        choose(works("tensorrt"), works("onnxruntime-cpu"), check=check)
+    assert [backend.closed for backend in check.seen] == [1, 1]

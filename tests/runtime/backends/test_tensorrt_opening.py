@@ -10,7 +10,7 @@ import pytest
 
 import fake_gpu
 from elmo_runtime.backends.base import BackendOptions
-from elmo_runtime.backends.chain import open_backend
+from elmo_runtime.backends.chain import BackendChain
 from elmo_runtime.backends.tensorrt import library as trt_library
 from elmo_runtime.backends.tensorrt.backend import open_tensorrt
 from elmo_runtime.backends.tensorrt.library import (
@@ -153,7 +153,7 @@ def test_auto_falls_back_with_one_warning_where_an_engine_was_built(
     bundle, gpu, monkeypatch, cause, recwarn
 ):
     _, text = cause(bundle, gpu, monkeypatch)
-    backend = open_backend(Bundle.open(bundle), options=BackendOptions(threads=1))
+    backend = BackendChain(Bundle.open(bundle), options=BackendOptions(threads=1)).open()
     assert backend.name == "onnxruntime-cpu"
     assert [str(warning.message) for warning in recwarn if text in str(warning.message)] == [
         str(warning.message) for warning in recwarn
@@ -165,7 +165,7 @@ def test_auto_falls_back_with_one_warning_where_an_engine_was_built(
 
 def test_auto_takes_an_engine_that_runs(bundle, gpu):
     write_fake_engine(bundle)
-    backend = open_backend(Bundle.open(bundle), options=BackendOptions())
+    backend = BackendChain(Bundle.open(bundle)).open()
     assert (backend.name, backend.precision) == ("tensorrt", "fp32")
     backend.close()
 

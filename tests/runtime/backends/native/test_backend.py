@@ -18,6 +18,7 @@ from elmo_runtime.backends.native import library
 from elmo_runtime.backends.native.backend import open_native
 from elmo_runtime.backends.native.cores import usable_cores
 from elmo_runtime.errors import BackendUnavailableError, BundleVersionError, InputError
+from elmo_runtime.options import CpuOptions
 from native_models import needs_library
 from random_models import random_checkpoint, tiny_config
 
@@ -103,10 +104,10 @@ def test_several_mixes_in_one_pass(native_bundle):
 
 def test_many_threads_and_embedders_at_once(native_bundle):
     texts = [" ".join(f"w{n % 7}" for n in range(length)) for length in range(1, 25)]
-    with Embedder.load(native_bundle.path, threads=2) as one:
+    with Embedder.load(native_bundle.path, cpu=CpuOptions(threads=2)) as one:
         expected = [one.embed([text])["elmo"][0] for text in texts]
         with (
-            Embedder.load(native_bundle.path, threads=2, spinning=False) as two,
+            Embedder.load(native_bundle.path, cpu=CpuOptions(threads=2, spinning=False)) as two,
             ThreadPoolExecutor(6) as pool,
         ):
             jobs = [(elmo, text) for text in texts for elmo in (one, two)]
