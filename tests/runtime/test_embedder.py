@@ -346,7 +346,7 @@ def spoil_golden(bundle, tmp_path):
 @pytest.mark.parametrize("name", ["word_emb", "lstm_outputs1", "elmo", "default"])
 def test_a_backend_that_misses_the_golden_vectors_does_not_serve(spoil_golden, name):
     folder = spoil_golden(lambda golden: {**golden, name: golden[name] * 2})
-    with pytest.raises(VerificationError, match=f"check failed for '{name}': relative error 0.5 "):
+    with pytest.raises(VerificationError, match=f"differ in '{name}': relative error 0.5 "):
         Embedder.load(folder)
     Embedder.load(folder, self_check=False).close()
 

@@ -53,7 +53,7 @@ def check_golden(bundle: Bundle, backend: Backend) -> None:
         tolerance = TOLERANCES[backend.precision]
         if not difference <= tolerance:  # also true for NaN
             raise VerificationError(
-                f"{backend.name} {backend.precision}: golden-sample check failed for {key!r}:"
+                f"{backend.name} {backend.precision}: the golden sentences differ in {key!r}:"
                 f" relative error {difference:.2g} exceeds {tolerance:.2g}",
                 hint="use another backend or precision, or export the bundle again",
             )
