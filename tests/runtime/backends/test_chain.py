@@ -20,7 +20,7 @@ from elmo_runtime.errors import (
     InputError,
     VerificationError,
 )
-from promise_kit.backends import Watched
+from guarantee_kit.backends import Watched
 
 FAILURES = [
     BackendUnavailableError("the driver is too old", hint="update it"),
