@@ -29,11 +29,11 @@ SYSTEMS = (
     "torch-lstm",
     "torch-eager",
     "cpu-padded",
-    "cpu-packed-stock",
     "cpu-packed",
     "cpu-packed-cached",
-    "cpu-int8-stock",
     "cpu-int8",
+    "native-fp32",
+    "native-int8",
 )
 
 
