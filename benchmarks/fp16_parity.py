@@ -27,7 +27,7 @@ from elmo_deploy.model import Elmo
 from elmo_deploy.model.reference import reference
 from elmo_export import Checkpoint, export_bundle
 from elmo_export.verify.cases import text_case
-from elmo_export.verify.parity import COMPANY, TOLERANCES
+from elmo_export.verify.parity import BATCH_INVARIANCE, TOLERANCES
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.files.atomic import atomic_file
 
@@ -118,7 +118,7 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
     head = ("model", *(f"`{name}`" for name in SHOWN), "smallest cosine")
     lines = [head, ["---"] * len(head)]
     for name, model in found.items():
-        rows = {row["output"]: row for row in model["parity"] if row["output"] != COMPANY}
+        rows = {row["output"]: row for row in model["parity"] if row["output"] != BATCH_INVARIANCE}
         least = min(rows.values(), key=lambda row: row["min_cosine"])
         errors = [f"{rows[output]['max_abs_error']:.1e}" for output in SHOWN]
         lines.append([name, *errors, f"{least['min_cosine']:.7f}, `{least['output']}`"])

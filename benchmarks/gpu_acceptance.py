@@ -122,7 +122,7 @@ def build_engines(bundle: Path, work: Path, findings: Findings) -> Iterator[Cand
 
 def build(bundle: Path, flavour: str, precision: str) -> dict[str, Any]:
     """Build every default plan, as `elmo-deploy build-engine` does for the current GPU."""
-    report = build_engine(bundle, flavour=flavour, precision=precision)
+    report = build_engine(bundle, compiler=flavour, precision=precision)
     return {"engine": report.folder.name, "plans": list(plan_rows(report))}
 
 

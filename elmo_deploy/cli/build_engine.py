@@ -94,7 +94,7 @@ def build_engine(
     with reporting.progress() as on_progress:
         report = build(
             bundle,
-            flavour=(chosen or Compiler.AUTO).value,
+            compiler=(chosen or Compiler.AUTO).value,
             precision=precision.value,
             batch=[parse_range(text) for text in batch or []],
             length=[parse_range(text) for text in length or []],

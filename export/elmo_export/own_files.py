@@ -1,6 +1,6 @@
-"""Which files of a checkpoint, a bundle or an engine are ours: a new version may replace those.
+"""The files of a checkpoint, a bundle or an engine that this package wrote and may replace.
 
-A name proves nothing: half of all model directories hold a `model.safetensors`. Content does.
+A name is no proof: half of all model directories contain a `model.safetensors`. The content is.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _is_own_vocabulary(path: Path, mark: str | None, shapes: _Shapes) -> bool:
 
 
 def _own_bundle(folder: Path) -> Collection[str]:
-    """The files that its manifest lists, the manifest, and its engines."""
+    """The files that the manifest lists, the manifest and the engines."""
     content = _read_manifest(folder)
     if content is None:
         return ()
@@ -91,7 +91,7 @@ def _own_bundle(folder: Path) -> Collection[str]:
 
 
 def _is_unchanged(readme: Path, listed: Mapping[str, Any]) -> bool:
-    """Whether the model card is as we wrote it: people edit model cards."""
+    """Whether the model card was not edited since the export."""
     try:
         return bool(sha256_of(readme) == listed[readme.name]["sha256"])
     except (OSError, KeyError, TypeError):
@@ -104,14 +104,14 @@ def _engine_files(bundle: Path) -> Iterator[str]:
 
 
 def _own_engine(folder: Path) -> Collection[str]:
-    """engine.json and the plans of a directory with the name of an engine, damaged or not."""
+    """engine.json and the plans of a directory that is named like an engine, corrupt or not."""
     if not _ENGINE_NAME.fullmatch(folder.name) or folder.is_symlink():
         return ()
     return (ENGINE_JSON, *(plan.name for plan in folder.glob("*.plan")))
 
 
 def _fitting_engines(old: Path, new: Path) -> Collection[str]:
-    """The engines of the old bundle that were compiled from graphs that the new one has too."""
+    """The engines of the old bundle whose graphs the new bundle has as well."""
     content = _read_manifest(new) or {"files": {}}
     digests = {name: entry["sha256"] for name, entry in content["files"].items()}
     kept: list[str] = []
@@ -127,7 +127,7 @@ def _fitting_engines(old: Path, new: Path) -> Collection[str]:
 
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a bundle of any schema, None where there is none; checks no digest."""
+    """The manifest of a bundle of any schema, or None; no digest is checked."""
     try:
         content = _read_json(folder / MANIFEST)
     except (OSError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""The tensors of an ELMo: their names and shapes follow from its options."""
+"""The names and shapes of the tensors of an ELMo, which follow from its options."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from elmo_deploy.benchmark.systems.table import SYSTEMS
-from elmo_export.engines.target import gpu_at_hand
+from elmo_export.engines.target import local_gpu
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu_acceptance.py"
 
@@ -26,7 +26,7 @@ def acceptance():
     del sys.modules["gpu_acceptance"]
 
 
-@pytest.mark.skipif(gpu_at_hand() is not None, reason="there is a GPU here: run the script itself")
+@pytest.mark.skipif(local_gpu() is not None, reason="there is a GPU here: run the script itself")
 def test_without_a_gpu_everything_is_listed_with_its_reason(acceptance, tiny_bundle, tmp_path):
     out = tmp_path / "acceptance.json"
     acceptance.main(["-o", str(out), "--bundle", str(tiny_bundle), "--work", str(tmp_path)])

@@ -1,4 +1,4 @@
-"""Graphs of random models as sessions, and the reference beside them."""
+"""Graphs of random models as sessions, and their distance from the reference."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def sentences():
 
 @pytest.fixture(scope="session")
 def session_of():
-    """A model -> its session on the CPU with so many threads."""
+    """A function: model and number of threads -> session on the CPU."""
 
     def make(model, threads=1):
         options = onnxruntime.SessionOptions()
@@ -43,7 +43,7 @@ def session_of():
 
 @pytest.fixture(scope="session")
 def joined_difference(session_of):
-    """(joined graph, checkpoint of the reference) -> the largest difference in each output."""
+    """A function: joined graph and checkpoint -> the largest difference per output."""
 
     def measure(model, checkpoint):
         inputs = sentence_inputs(checkpoint.config, SENTENCES)

@@ -1,4 +1,4 @@
-"""A checkpoint on disk is the checkpoint, or an error of one line."""
+"""A checkpoint survives a round trip through the disk; a corrupt one is a one-line error."""
 
 import dataclasses
 from pathlib import Path
@@ -24,9 +24,9 @@ def test_a_checkpoint_survives_the_disk(tiny_checkpoint, tmp_path):
 
 
 def test_half_precision_takes_half_the_space_and_is_widened_again(tiny_checkpoint, tmp_path):
-    tiny_checkpoint.write(tmp_path / "whole")
+    tiny_checkpoint.write(tmp_path / "full")
     tiny_checkpoint.write(tmp_path / "half", half=True)
-    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half")]
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("full", "half")]
     back = Checkpoint.read(tmp_path / "half")
     assert sizes[1] < 0.6 * sizes[0]
     for name, tensor in tiny_checkpoint.tensors.items():
@@ -34,7 +34,7 @@ def test_half_precision_takes_half_the_space_and_is_widened_again(tiny_checkpoin
         assert (back.tensors[name] == tensor.astype(np.float16)).all()
 
 
-def test_weights_beyond_half_precision_are_refused(tmp_path):
+def test_weights_beyond_half_precision_are_rejected(tmp_path):
     checkpoint = random_checkpoint(tiny_config())
     checkpoint.tensors["char_cnn.projection.bias"][0] = 1e6
     with pytest.raises(CheckpointError, match="beyond float16"):
@@ -42,7 +42,7 @@ def test_weights_beyond_half_precision_are_refused(tmp_path):
     assert not (tmp_path / "half").exists()
 
 
-def test_weights_that_are_no_floats_are_refused(tiny_checkpoint, tmp_path):
+def test_integer_weights_are_rejected(tiny_checkpoint, tmp_path):
     tiny_checkpoint.write(tmp_path / "checkpoint")
     weights = tmp_path / "checkpoint" / "model.safetensors"
     tensors = load_file(weights)
@@ -52,24 +52,24 @@ def test_weights_that_are_no_floats_are_refused(tiny_checkpoint, tmp_path):
         Checkpoint.read(tmp_path / "checkpoint")
 
 
-def test_the_digest_of_the_source_is_that_of_the_weights_at_hand(tiny_checkpoint, tmp_path):
-    """Read, changed and written again, a checkpoint told the digest of the weights before."""
+def test_the_digest_in_the_provenance_is_that_of_the_current_weights(tiny_checkpoint, tmp_path):
+    """A checkpoint that was changed and written again kept the digest of the old weights."""
     tiny_checkpoint.write(tmp_path / "first")
     Checkpoint.read(tmp_path / "first").write(tmp_path / "second", half=True)
-    told = Checkpoint.read(tmp_path / "second").provenance["model.safetensors sha256"]
-    assert told == sha256_of(tmp_path / "second" / "model.safetensors")
+    digest = Checkpoint.read(tmp_path / "second").provenance["model.safetensors sha256"]
+    assert digest == sha256_of(tmp_path / "second" / "model.safetensors")
 
 
 @pytest.mark.parametrize("end", ["\n", ""])
-def test_the_last_word_of_a_vocabulary_needs_no_end_of_line(end, tiny_checkpoint, tmp_path):
-    """Without one the last word was lost."""
+def test_the_last_word_of_a_vocabulary_needs_no_line_end(end, tiny_checkpoint, tmp_path):
+    """Without a line end the last word was lost."""
     tiny_checkpoint.write(tmp_path / "checkpoint")
     (tmp_path / "checkpoint" / "vocab.txt").write_text(f"<S>\n</S>\n<UNK>\nlast{end}")
     assert Checkpoint.read(tmp_path / "checkpoint").vocabulary == ("<S>", "</S>", "<UNK>", "last")
 
 
-def test_bfloat16_is_an_error_of_ours(tiny_checkpoint, tmp_path):
-    """It was a TypeError, unless some other package had taught numpy the type."""
+def test_bfloat16_is_a_checkpoint_error(tiny_checkpoint, tmp_path):
+    """It was a TypeError, unless another package had registered the type with numpy."""
     tiny_checkpoint.write(tmp_path / "checkpoint")
     weights = tmp_path / "checkpoint" / "model.safetensors"
     save_torch({"t": torch.zeros(1, dtype=torch.bfloat16)}, weights)
@@ -80,8 +80,8 @@ def test_bfloat16_is_an_error_of_ours(tiny_checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("provenance", "said"), [("[" * 100_000, "is not JSON"), ('["the web"]', "provenance is")]
 )
-def test_a_config_of_another_kind_is_an_error_of_ours(provenance, said, tiny_checkpoint, tmp_path):
-    """Brackets without end were a RecursionError, and a list for provenance a ValueError."""
+def test_a_malformed_config_is_a_config_error(provenance, said, tiny_checkpoint, tmp_path):
+    """Deeply nested brackets were a RecursionError, and a list as provenance was a ValueError."""
     tiny_checkpoint.write(tmp_path / "checkpoint")
     (tmp_path / "checkpoint" / "config.json").write_text(f'{{"provenance": {provenance}}}')
     with pytest.raises(ConfigError, match=said):

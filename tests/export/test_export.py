@@ -1,4 +1,4 @@
-"""A bundle appears whole and verified, or not at all, and the same model gives the same bytes."""
+"""A bundle is verified and written atomically, and the same model gives the same bytes."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ from elmo_runtime.errors import BundleError, InputError, VerificationError
 
 @pytest.fixture(scope="module")
 def small_matrix():
-    """Fewer and smaller cases, for tests of what surrounds the comparison."""
+    """Fewer and smaller cases, for tests that do not need a thorough comparison."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("elmo_export.verify.cases.SHAPES", [(1, 2), (5, 7)])
         yield
@@ -41,7 +41,7 @@ def files_of(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_bundle_holds_what_the_design_lists(bundle):
+def test_a_bundle_contains_the_documented_files(bundle):
     assert files_of(bundle.path) >= {
         "README.md",
         "config.json",
@@ -63,12 +63,12 @@ def test_a_bundle_holds_what_the_design_lists(bundle):
 def test_the_parity_table_has_every_output_of_every_graph(bundle):
     rows = {(row["precision"], row["graph"], row["output"]) for row in bundle.manifest.parity}
     graphs = {row for row in rows if row[1] != NATIVE}  # native needs its library
-    assert len(graphs) == 5 * 8  # seven outputs and other company
+    assert len(graphs) == 5 * 8  # seven outputs and batch invariance
     assert ("fp32", "packed", "final_c") in rows
     assert all(row["passed"] for row in bundle.manifest.parity)
 
 
-def test_the_golden_samples_are_the_references_answers(bundle, tiny_checkpoint):
+def test_the_golden_sentences_hold_the_outputs_of_the_reference(bundle, tiny_checkpoint):
     inputs = np.load(bundle.path / "samples" / "inputs.npz")
     outputs = np.load(bundle.path / "samples" / "outputs.npz")
     expected = sentence_inputs(tiny_checkpoint.config, own_sentences()[: len(inputs["lengths"])])
@@ -84,15 +84,15 @@ def test_the_warm_state_is_the_mean_state_after_a_sentence(tiny_checkpoint, tmp_
     run = reference(tiny_checkpoint)
     export_bundle(tiny_checkpoint, tmp_path / "b", reference=run, warm_sentences=sentences)
     warm = load_file(tmp_path / "b" / "state" / "warm.safetensors")
-    alone = [run(**sentence_inputs(tiny_checkpoint.config, [one])) for one in sentences]
+    outputs = [run(**sentence_inputs(tiny_checkpoint.config, [one])) for one in sentences]
     assert np.allclose(
-        warm["c"], np.mean([out["final_c"][:, :, 0] for out in alone], axis=0), atol=1e-6
+        warm["c"], np.mean([out["final_c"][:, :, 0] for out in outputs], axis=0), atol=1e-6
     )
     assert warm["h"].shape == (2, 2, 8)
 
 
-def test_a_graph_that_is_wrong_is_never_seen(tiny_checkpoint, tmp_path, small_matrix):
-    """The reference of other weights stands for an export that lost something."""
+def test_a_wrong_graph_is_never_written(tiny_checkpoint, tmp_path, small_matrix):
+    """A reference with other weights simulates an export that lost something."""
     other = reference(random_models.random_checkpoint(tiny_checkpoint.config, seed=7))
     with pytest.raises(VerificationError, match="BEYOND TOLERANCE"):
         export_bundle(tiny_checkpoint, tmp_path / "bundle", reference=other)
@@ -116,7 +116,7 @@ def test_verify_repeats_the_check(bundle, tiny_checkpoint, small_matrix):
         verify_bundle(bundle.path, reference=other)
 
 
-def test_the_checkpoint_comes_back_bit_for_bit(bundle, tiny_checkpoint):
+def test_the_recovered_checkpoint_is_bit_identical(bundle, tiny_checkpoint):
     back = recover_checkpoint(bundle)
     assert back.config == tiny_checkpoint.config
     assert {n: t.tobytes() for n, t in back.tensors.items()} == {
@@ -124,7 +124,9 @@ def test_the_checkpoint_comes_back_bit_for_bit(bundle, tiny_checkpoint):
     }
 
 
-def test_a_bundle_without_fp32_gives_no_checkpoint_back(tiny_checkpoint, tmp_path, small_matrix):
+def test_no_checkpoint_is_recovered_from_a_bundle_without_fp32(
+    tiny_checkpoint, tmp_path, small_matrix
+):
     run = reference(tiny_checkpoint)
     half = export_bundle(tiny_checkpoint, tmp_path / "b", reference=run, precisions=["fp16"])
     with pytest.raises(BundleError, match="no fp32 graphs"):
@@ -134,13 +136,13 @@ def test_a_bundle_without_fp32_gives_no_checkpoint_back(tiny_checkpoint, tmp_pat
 @pytest.mark.parametrize(
     "options", [{"precisions": ["fp8"]}, {"precisions": ["fp16"], "forms": ["packed"]}]
 )
-def test_precisions_and_forms_that_do_not_exist_are_named(options, tiny_checkpoint, tmp_path):
+def test_unknown_precisions_and_forms_are_rejected(options, tiny_checkpoint, tmp_path):
     with pytest.raises(InputError, match=r"fp8|fp16 has no form packed"):
         export_bundle(tiny_checkpoint, tmp_path / "b", reference=dict, **options)
     assert not (tmp_path / "b").exists()
 
 
-def test_an_int8_bundle_serves_the_packed_form_alone(tiny_checkpoint, tmp_path, small_matrix):
+def test_an_int8_bundle_has_only_the_packed_form(tiny_checkpoint, tmp_path, small_matrix):
     run = reference(tiny_checkpoint)
     small = export_bundle(tiny_checkpoint, tmp_path / "b", reference=run, precisions=["int8"])
     graphs = {(graph.part, graph.form) for graph in small.manifest.graphs}
@@ -148,7 +150,7 @@ def test_an_int8_bundle_serves_the_packed_form_alone(tiny_checkpoint, tmp_path, 
     assert min(row["min_cosine"] for row in small.manifest.parity) > 0.97
 
 
-def test_progress_only_rises(tiny_checkpoint, tmp_path, small_matrix):
+def test_the_progress_never_decreases(tiny_checkpoint, tmp_path, small_matrix):
     shares = []
     export_bundle(
         tiny_checkpoint,
@@ -176,7 +178,7 @@ export_bundle(checkpoint, Path(sys.argv[1]), reference=reference(checkpoint), jo
 
 
 def test_another_process_elsewhere_writes_the_same_bytes(bundle, tmp_path):
-    """Guarantee D5: other working directory, other hash seed."""
+    """Guarantee D5: the working directory and the hash seed differ."""
     paths = os.pathsep.join([str(Path(random_models.__file__).parent), *sys.path])
     environment = {**os.environ, "PYTHONHASHSEED": "77", "PYTHONPATH": paths}
     subprocess.run(
@@ -190,8 +192,8 @@ def test_another_process_elsewhere_writes_the_same_bytes(bundle, tmp_path):
         assert (tmp_path / "bundle" / name).read_bytes() == (bundle.path / name).read_bytes(), name
 
 
-def test_a_bundle_without_precisions_is_refused(tiny_checkpoint, tmp_path):
-    """It was written without a graph, and called verified."""
+def test_an_export_without_precisions_is_rejected(tiny_checkpoint, tmp_path):
+    """A bundle without a graph was written and counted as verified."""
     with pytest.raises(InputError, match="precisions is empty"):
         export_bundle(tiny_checkpoint, tmp_path / "bundle", reference=dict, precisions=[])
     assert not (tmp_path / "bundle").exists()

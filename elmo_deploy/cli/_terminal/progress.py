@@ -58,13 +58,13 @@ def table(rows: Iterable[Mapping[str, Any]]) -> Table:
 
 
 def _cells(row: Mapping[str, Any]) -> list[str | Text]:
-    chaos = f", {row['chaotic_cases']} chaotic" if row["chaotic_cases"] else ""
+    sensitive = f", {row['sensitive_cases']} sensitive" if row["sensitive_cases"] else ""
     return [
         row["precision"],
         row["graph"],
         row["output"],
         f"{row['max_abs_error']:.1e}",
         f"{row['min_cosine']:.7f}",
-        f"{row['worst_case']} of {row['cases']}{chaos}",
+        f"{row['worst_case']} of {row['cases']}{sensitive}",
         Text("ok", "green") if row["passed"] else Text("beyond tolerance", "red"),
     ]

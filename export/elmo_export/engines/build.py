@@ -1,46 +1,44 @@
-"""The graphs of a bundle -> TensorRT or TensorRT-RTX plans, in a folder of the bundle."""
+"""The graphs of a bundle -> TensorRT or TensorRT-RTX plans, in a directory of the bundle."""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from elmo_export.engines.layer_report import report_layers
-from elmo_export.engines.profiles import Range, chosen_profiles, encoder_sizes, input_shapes
+from elmo_export.engines.plan_orders import PlanOrder, plan_orders
+from elmo_export.engines.profiles import Range, chosen_profiles, input_shapes
 from elmo_export.engines.target import choose_gpu, choose_library
 from elmo_export.engines.tensorrt import BuildOptions, BuiltPlan, build_plan
 from elmo_export.own_files import ENGINE_FORMAT
 from elmo_runtime.backends.tensorrt.library import Library
-from elmo_runtime.bundle.engines import ENGINE_JSON, Engine, Plan, Sizes, read_engine, read_plan
-from elmo_runtime.bundle.manifest import ENGINES, Bundle, Graph
+from elmo_runtime.bundle.engines import ENGINE_JSON, Engine, EngineSpec, read_engine, read_plan
+from elmo_runtime.bundle.manifest import ENGINES, Bundle
 from elmo_runtime.bundle.trust import is_trusted, record_built_here
 from elmo_runtime.errors import ArtifactError, EngineError, InputError
 from elmo_runtime.files.atomic import atomic_directory, sha256_of
 
-Progress = Callable[[str, float], None]  # what is being done, and the share 0..1 that is done
+Progress = Callable[[str, float], None]  # the current work, and the finished share 0..1
 PRECISIONS = ("fp16", "fp32")  # of engines, the preferred one first
-STATES = ("final_h", "final_c")  # the outputs that stay float32 whatever the caller wants
 
 
 @dataclass(frozen=True)
 class EngineReport:
-    """What `build_engine` did. `digest` is what another machine must be told to trust it."""
+    """The result of `build_engine`. Another machine needs `digest` to trust the engine."""
 
     folder: Path
     digest: str
     engine: Engine
-    built: bool  # False: the very engine was there already
-    seconds: Mapping[str, float] = field(default_factory=dict)  # plan file -> time to build it
+    built: bool  # False: an identical engine existed
+    seconds: Mapping[str, float] = field(default_factory=dict)  # build time per plan file
 
 
 def build_engine(
     bundle: str | Path,
     *,
-    flavour: str = "auto",
+    compiler: str = "auto",
     precision: str = "auto",
     batch: Sequence[Range] = (),
     length: Sequence[Range] = (),
@@ -49,76 +47,64 @@ def build_engine(
     opt_level: int | None = None,
     timing_cache: Path | None = None,
     on_progress: Progress | None = None,
+    flavour: str | None = None,
 ) -> EngineReport:
-    """Compile the padded graphs of a bundle and add the engine to it; it appears whole or not.
+    """Compile the padded graphs of a bundle and add the engine to it, atomically.
 
-    Ranges are (smallest, typical, largest); lengths count both sentence marks; without any, the
-    default buckets are built. precision "auto" is fp16 where the bundle holds such graphs, else
-    fp32. An engine of the same key that this user built here is kept as it is.
-    Raises EngineError, InputError, BundleError or BackendUnavailableError.
+    An engine of the same key that this user built on this machine is not built again.
+
+    Args:
+        bundle: The directory of the bundle.
+        compiler: tensorrt, tensorrt-rtx, or auto for the one that is installed.
+        precision: fp16, fp32, or auto for fp16 where the bundle has such graphs, else fp32.
+        batch: Ranges (smallest, typical, largest) of the batch: one, or one per length.
+        length: Ranges of the padded length, boundary tokens included. By default, one plan per
+            bucket and one for every length up to 2048.
+        compute_capability: The GPU generation, for example "8.6"; by default, this GPU's.
+        workspace: The maximum scratch memory per kernel, in bytes.
+        opt_level: The optimization level of the compiler, 0 to 5.
+        timing_cache: A file for kernel timings, which only TensorRT uses.
+        on_progress: A function of the current work and the finished share, 0 to 1.
+        flavour: The former name of `compiler`.
+
+    Returns:
+        The directory, the digest and the plans of the engine.
+
+    Raises:
+        InputError: An argument is out of range, or no GPU is given.
+        EngineError: A graph is missing or cannot be compiled.
+        BundleError: The bundle is missing, corrupt or of another version.
+        BackendUnavailableError: The compiler is not installed or cannot build here.
     """
     profiles = chosen_profiles(batch, length)
     _check_precision(precision)
     opened = Bundle.open(Path(bundle))
     if precision == "auto":
         precision = next((name for name in PRECISIONS if name in opened.precisions), PRECISIONS[0])
-    library = choose_library(flavour, compute_capability)
+    library = choose_library(_renamed(flavour, compiler), compute_capability)
     options = BuildOptions(
         compute_capability=choose_gpu(library, compute_capability),
         workspace=workspace,
         opt_level=opt_level,
         timing_cache=timing_cache,
     )
-    orders = _orders(opened, precision, profiles)
-    wanted = _describe(opened, library, options, precision, orders)
-    folder = opened.path / ENGINES / wanted.name
-    if (digest := _digest_if_whole(folder, wanted)) is not None:
+    orders = plan_orders(opened, precision, profiles)
+    spec = _specify(library, options, precision, orders)
+    folder = opened.path / ENGINES / spec.name
+    if (digest := _digest_if_usable(folder, spec)) is not None:
         return EngineReport(folder, digest, read_engine(folder)[0], built=False)
-    return _build(opened, library, options, wanted, orders, on_progress or _say_nothing)
+    return _build(opened, library, options, spec, orders, on_progress or _no_report)
 
 
-@dataclass(frozen=True)
-class _Order:
-    """A plan to be built."""
-
-    graph: Graph
-    sizes: Sizes
-    n_layers: int
-
-    @property
-    def name(self) -> str:
-        """bilm-32 for an exact length, bilm-3-1024 for a range, token_encoder."""
-        low, _, high = self.sizes.get("marked_length", (0, 0, 0))
-        lengths = [low] if low == high else [low, high]
-        return "-".join([self.graph.part, *(str(number) for number in lengths if number)])
-
-    @property
-    def half_outputs(self) -> list[str]:
-        """The outputs that a caller may want in float16: all vectors, no states."""
-        if self.graph.part != "bilm":
-            return []
-        return [tensor.name for tensor in self.graph.outputs if tensor.name not in STATES]
-
-    def plan(self, graph_sha256: str, built: BuiltPlan | None = None) -> Plan:
-        """Its entry in engine.json; without the bytes as long as it is not built."""
-        content = built.plan if built else b""
-        return Plan(
-            part=self.graph.part,
-            file=f"{self.name}.plan",
-            bytes=len(content),
-            sha256=hashlib.sha256(content).hexdigest(),
-            graph=self.graph.file,
-            graph_sha256=graph_sha256,
-            sizes=self.sizes,
-            layers=report_layers(built.log, n_layers=self.n_layers).to_json() if built else {},
-        )
-
-
-def _orders(bundle: Bundle, precision: str, profiles: Sequence[Sizes]) -> list[_Order]:
-    encoder, bilm = (_graph(bundle, part, precision) for part in ("token_encoder", "bilm"))
-    n_layers = bundle.config.n_layers
-    orders = [_Order(bilm, sizes, n_layers) for sizes in profiles]
-    return [_Order(encoder, encoder_sizes(bundle.config), n_layers), *orders]
+def _renamed(flavour: str | None, compiler: str) -> str:
+    if flavour is None:
+        return compiler
+    warnings.warn(
+        "flavour is now called compiler, and will be removed in the next release",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    return flavour
 
 
 def _check_precision(precision: str) -> None:
@@ -129,43 +115,26 @@ def _check_precision(precision: str) -> None:
         )
 
 
-def _graph(bundle: Bundle, part: str, precision: str) -> Graph:
-    graph = bundle.graph(part, precision, forms=("padded",))
-    if graph is None:
-        raise EngineError(
-            f"{bundle.path} holds no padded {part} graph of precision {precision}",
-            hint=f"export the checkpoint with --precision {precision}",
-        )
-    return graph
-
-
-def _describe(
-    bundle: Bundle,
-    library: Library,
-    options: BuildOptions,
-    precision: str,
-    orders: Sequence[_Order],
-) -> Engine:
-    """The engine before it is built: its key and its name, and plans that have no bytes yet."""
+def _specify(
+    library: Library, options: BuildOptions, precision: str, orders: Sequence[PlanOrder]
+) -> EngineSpec:
     if len({order.name for order in orders}) < len(orders):
-        raise InputError("two plans have the same length", hint="name every --length once")
-    files = {order.graph.file for order in orders}
-    digests = {file: sha256_of(bundle.path / file) for file in files}
-    return Engine(
+        raise InputError("two plans have the same length", hint="give every --length once")
+    return EngineSpec(
         flavour=library.flavour,
         library_version=library.version,
         compute_capability=options.compute_capability,
         precision=precision,
         flags=options.to_json(),
-        plans=tuple(order.plan(digests[order.graph.file]) for order in orders),
+        plans=tuple(order.spec for order in orders),
     )
 
 
-def _digest_if_whole(folder: Path, wanted: Engine) -> str | None:
-    """The digest of an engine of this key that was built here and has lost no byte, or None."""
+def _digest_if_usable(folder: Path, spec: EngineSpec) -> str | None:
+    """The digest of an intact engine of this specification that was built here, or None."""
     try:
         engine, digest = read_engine(folder)
-        if engine.key != wanted.key or not is_trusted(digest):
+        if engine.spec.key != spec.key or not is_trusted(digest):
             return None
         for plan in engine.plans:
             read_plan(folder, plan)
@@ -178,26 +147,50 @@ def _build(
     bundle: Bundle,
     library: Library,
     options: BuildOptions,
-    wanted: Engine,
-    orders: Sequence[_Order],
+    spec: EngineSpec,
+    orders: Sequence[PlanOrder],
     report: Progress,
 ) -> EngineReport:
-    folder = bundle.path / ENGINES / wanted.name
+    folder = bundle.path / ENGINES / spec.name
     seconds: dict[str, float] = {}
     plans = []
     with atomic_directory(folder, kind=ENGINE_FORMAT) as scratch:
-        for number, (order, unbuilt) in enumerate(zip(orders, wanted.plans, strict=True)):
+        for number, order in enumerate(orders):
             started = time.monotonic()
-            built = _build_plan(
-                bundle, library, options, order, _phases(report, order, number / len(orders))
-            )
-            (scratch / unbuilt.file).write_bytes(built.plan)
-            plans.append(order.plan(unbuilt.graph_sha256, built))
-            seconds[unbuilt.file] = time.monotonic() - started
-        engine = dataclasses.replace(wanted, plans=tuple(plans))
+            on_phase = _phases(report, order, number / len(orders))
+            built = _build_plan(bundle, library, options, order, on_phase)
+            (scratch / order.file).write_bytes(built.plan)
+            plans.append(order.built(built))
+            seconds[order.file] = time.monotonic() - started
+        engine = spec.built(plans)
         (scratch / ENGINE_JSON).write_text(engine.to_json(), "utf-8")
     report("built", 1.0)
     digest = sha256_of(folder / ENGINE_JSON)
+    _record(folder, digest)
+    return EngineReport(folder, digest, engine, built=True, seconds=seconds)
+
+
+def _build_plan(
+    bundle: Bundle,
+    library: Library,
+    options: BuildOptions,
+    order: PlanOrder,
+    on_phase: Callable[[str], None],
+) -> BuiltPlan:
+    return build_plan(
+        library,
+        bundle.read(order.graph.file),
+        input_shapes(order.graph, order.spec.sizes),
+        options,
+        name=order.name,
+        capturable=order.capturable,
+        half_outputs=order.half_outputs,
+        on_progress=on_phase,
+    )
+
+
+def _record(folder: Path, digest: str) -> None:
+    """Remember that this user built the engine here. Raises EngineError if that is impossible."""
     try:
         record_built_here(digest)
     except (OSError, RuntimeError) as error:
@@ -206,40 +199,19 @@ def _build(
             hint="set XDG_STATE_HOME to a directory that you may write to and build again,"
             " or pass the digest as trusted_engines",
         ) from error
-    return EngineReport(folder, digest, engine, built=True, seconds=seconds)
 
 
-def _build_plan(
-    bundle: Bundle,
-    library: Library,
-    options: BuildOptions,
-    order: _Order,
-    on_phase: Callable[[str], None],
-) -> BuiltPlan:
-    low, _, high = order.sizes.get("marked_length", (0, 0, 0))
-    return build_plan(
-        library,
-        bundle.read(order.graph.file),
-        input_shapes(order.graph, order.sizes),
-        options,
-        name=order.name,
-        capturable=low == high,
-        half_outputs=order.half_outputs,
-        on_progress=on_phase,
-    )
-
-
-def _phases(report: Progress, order: _Order, share: float) -> Callable[[str], None]:
-    """What the builder says of itself, told with the name of the plan."""
+def _phases(report: Progress, order: PlanOrder, share: float) -> Callable[[str], None]:
+    """Report the compiler's phases under the name of the plan."""
     return lambda phase: report(f"{order.name}: {phase}", share)
 
 
-def _say_nothing(what: str, share: float) -> None:
+def _no_report(what: str, share: float) -> None:
     return
 
 
 def plan_rows(report: EngineReport) -> Iterator[dict[str, object]]:
-    """The table of what was built, a plan a row; sizes in bytes, times in seconds."""
+    """The table of the plans, one row per plan; sizes are bytes, times are seconds."""
     for plan in report.engine.plans:
         lengths = plan.sizes.get("marked_length")
         words_or_batch = plan.sizes.get("batch") or plan.sizes["words"]

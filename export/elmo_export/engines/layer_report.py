@@ -1,7 +1,7 @@
-"""What the compiler made of a graph, read from the layers that it lists while it builds.
+"""The layers of a plan, read from the list that the compiler prints while it builds.
 
-TensorRT and TensorRT-RTX print the finished engine, layer by layer, when they log verbosely.
-This is the one instrument that shows without a GPU whether the graph's shape was understood.
+TensorRT and TensorRT-RTX print the finished engine, layer by layer, in their verbose log. Only
+this list shows without a GPU whether the compiler fused the graph as intended.
 """
 
 from __future__ import annotations
@@ -14,10 +14,15 @@ from itertools import pairwise
 from statistics import mode
 from typing import Any
 
-# Work on the host's own counters, and ordering of streams: nothing of it is launched on the GPU.
+# Arithmetic on host counters and stream synchronization: none of it is launched on the GPU.
 _NO_KERNEL = frozenset({"memset", "shape_call", "ShapeHostToDevice", "copy", "cast", "reshape"})
 _NO_KERNEL |= {"add", "sub", "mul", "div", "cmp", "cjmp", "label", "signal", "wait"}
-_GEMM_KINDS = ("gemm", "runtime_fusion", "correlation", "conv")  # all that multiply with weights
+_GEMM_KINDS = (
+    "gemm",
+    "runtime_fusion",
+    "correlation",
+    "conv",
+)  # all kinds that multiply with weights
 
 _LAYER = re.compile(
     r"^Name: (?P<name>.+?), LayerType: (?P<kind>\w+), Inputs: \[(?P<inputs>.*?)\],"
@@ -33,7 +38,7 @@ _WEIGHTS = re.compile(r"Total Weights Memory: (\d+) bytes")
 
 @dataclass(frozen=True)
 class ListedTensor:
-    """A tensor of the listing; a free size is -1, the dtype is the library's word for it."""
+    """A tensor of the list. A free size is -1; the dtype is in the compiler's notation."""
 
     name: str
     dims: tuple[int, ...]
@@ -41,13 +46,13 @@ class ListedTensor:
 
     @property
     def is_matrix(self) -> bool:
-        """Whether it has two sizes beyond 1: a weight, and not a bias or a factor."""
+        """Whether two sizes exceed 1: then it is a weight, and not a bias or a factor."""
         return sum(size > 1 for size in self.dims) >= 2
 
 
 @dataclass(frozen=True)
 class ListedLayer:
-    """One line of the listing."""
+    """One line of the list."""
 
     name: str
     kind: str
@@ -56,12 +61,12 @@ class ListedLayer:
 
     @property
     def is_kernel(self) -> bool:
-        """Whether the GPU is given work. An unknown kind counts, so that none is overlooked."""
+        """Whether the GPU runs it. Unknown kinds count, so that none is overlooked."""
         return self.kind not in _NO_KERNEL
 
     @property
     def weights(self) -> tuple[ListedTensor, ...]:
-        """The weight matrices that it multiplies with."""
+        """The weight matrices of its products."""
         if self.kind not in _GEMM_KINDS:
             return ()
         return tuple(constant for constant in self.constants if constant.is_matrix)
@@ -69,23 +74,25 @@ class ListedLayer:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerReport:
-    """The figures by which an engine is judged without running it. Sizes are bytes."""
+    """The figures by which an engine is evaluated without running it. Sizes are bytes."""
 
-    kernels_per_step: float | None  # of a layer, both directions; None: nothing is repeated
-    kernels: int  # listed; those of an unrolled loop run once a round
-    device_to_host_copies: int  # each makes an enqueue wait for the GPU and forbids its capture
+    kernels_per_step: float | None  # per layer, both directions; None: nothing is repeated
+    kernels: int  # in the list; those of an unrolled loop run once per round
+    device_to_host_copies: (
+        int  # each blocks an enqueue until the GPU is ready, and prevents capture
+    )
     fp32_products: int
     replicated_weights: int  # weights copied into activation memory
     weight_bytes: int
     activation_bytes: int
 
     def to_json(self) -> dict[str, Any]:
-        """As engine.json keeps it."""
+        """The form in engine.json."""
         return asdict(self)
 
 
 def report_layers(log: str, *, n_layers: int) -> LayerReport:
-    """The report of one plan of a biLM of n_layers, from everything that its builder said."""
+    """The report on one plan of a biLM of n_layers, from the log of its build."""
     layers = list_layers(log)
     kernels = [layer for layer in layers if layer.is_kernel]
     return LayerReport(
@@ -117,40 +124,40 @@ def list_layers(log: str) -> list[ListedLayer]:
 
 
 def kernels_per_step(kernels: Sequence[ListedLayer], n_layers: int) -> float | None:
-    """Kernels a time step of one biLM layer, both directions together.
+    """Kernels per time step of one biLM layer, both directions together.
 
-    The compiler unrolls a loop over time, so that the same recurrent weight appears once a step:
-    the kernels from one appearance to the next are a step of the chain that the weight is in.
-    Both directions may be in one chain or in two. Not counted: copies of the state at the end of
-    a round of unrolled steps.
+    The compiler unrolls the loop over time, so that the same recurrent weight appears once per
+    step. The kernels from one appearance to the next are one step of the chain with this weight.
+    The directions may be in one chain or in two. Copies of the state at the end of a round of
+    unrolled steps are not counted.
     """
     chains: list[list[int]] = []
-    for places in _repeated_weights(kernels):
-        if not any(_alternate(chain, places) for chain in chains):
-            chains.append(places)
+    for positions in _repeated_weights(kernels):
+        if not any(_alternate(chain, positions) for chain in chains):
+            chains.append(positions)
     if not chains:
         return None
     return sum(mode(later - first for first, later in pairwise(c)) for c in chains) / n_layers
 
 
 def _repeated_weights(kernels: Sequence[ListedLayer]) -> list[list[int]]:
-    """The places of every weight that is multiplied with more than once."""
+    """The positions in the list of every weight that is used more than once."""
     uses: defaultdict[str, list[int]] = defaultdict(list)
-    for place, kernel in enumerate(kernels):
+    for position, kernel in enumerate(kernels):
         for weight in kernel.weights:
-            uses[weight.name].append(place)
-    return [places for places in uses.values() if len(places) > 1]
+            uses[weight.name].append(position)
+    return [positions for positions in uses.values() if len(positions) > 1]
 
 
-def _alternate(chain: Sequence[int], places: Sequence[int]) -> bool:
-    """Whether one is used between two uses of the other; looked at halfway, where all is steady."""
-    middle = (min(len(chain), len(places)) - 1) // 2
-    one, other = chain[middle : middle + 2], places[middle : middle + 2]
+def _alternate(chain: Sequence[int], positions: Sequence[int]) -> bool:
+    """Whether each is used between two uses of the other, in the middle of the unrolled loop."""
+    middle = (min(len(chain), len(positions)) - 1) // 2
+    one, other = chain[middle : middle + 2], positions[middle : middle + 2]
     return one[0] < other[0] < one[1] or other[0] < one[0] < other[1]
 
 
 def count_replicated_weights(layers: Iterable[ListedLayer]) -> int:
-    """Outputs that end in the two sizes of a weight: a copy of it for every time step."""
+    """The number of outputs that end in the two sizes of a weight: copies of it per time step."""
     layers = list(layers)
     shapes = {weight.dims[-2:] for layer in layers for weight in layer.weights}
     outputs = [output for layer in layers for output in layer.outputs if output.is_matrix]

@@ -1,4 +1,4 @@
-"""Which sizes an engine is compiled for: length buckets with a token budget, or chosen ones."""
+"""The sizes that an engine is compiled for: buckets with a token budget, or chosen ranges."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from elmo_runtime.inference.long_sentences import SMALLEST
 
 Range = tuple[int, int, int]  # smallest, typical, largest
 
-# Padded lengths, sentence marks counted. Multiples of 8, because the compiler unrolls 8 steps.
+# Padded lengths with boundary tokens. Multiples of 8, because the compiler unrolls 8 steps.
 BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128)
-LONGEST = 2048  # of the plan that takes any length; the embedder cuts longer sentences up
-TOKEN_BUDGET = 8192  # padded tokens of one batch: 256 sentences of 32
+LONGEST = 2048  # of the plan for all lengths; the embedder divides longer sentences into segments
+TOKEN_BUDGET = 8192  # positions per batch: 256 sentences of 32
 LARGEST_BATCH = 256
 TYPICAL_BATCH = 8
-SHORTEST = 3  # one token between the sentence marks
+SHORTEST = 3  # one token between the boundary tokens
 
-# More mixes are computed in several passes: each one adds activations to every padded token.
+# More mixes are computed in several passes: each mix adds activations at every position.
 MIXES: Range = (1, 1, 4)
-# Rows of the table that word_index points into; only rows that it names are read.
+# Rows of word_vectors; only rows that word_index names are read.
 WORDS: Range = (1, 65_536, 1 << 20)
-# Always 64: a word's vector must not depend on how many words are encoded beside it, and the
-# library may choose another kernel, which sums in another order, for another number of rows.
+# Always 64: the vector of a word must not depend on the number of words that are encoded with it.
+# For another number of rows the library may choose a kernel that sums in another order.
 ENCODED_WORDS: Range = (64, 64, 64)
 
 
 def default_profiles(token_budget: int = TOKEN_BUDGET) -> tuple[Sizes, ...]:
-    """An exact plan a bucket, the batch free within the budget, and one plan for any length."""
+    """One exact plan per bucket with a free batch within the budget, and one for all lengths."""
     lengths: list[Range] = [(length, length, length) for length in BUCKETS]
     lengths.append((SHORTEST, 32, LONGEST))
     return tuple(_bilm_sizes(_budgeted(length, token_budget), length) for length in lengths)
@@ -41,9 +41,9 @@ def chosen_profiles(
 ) -> tuple[Sizes, ...]:
     """The biLM plans for ranges of `--batch` and `--length`, either of which may be empty.
 
-    One batch range serves every length, else there must be one a length. Raises InputError.
+    One batch range serves all lengths; otherwise there is one per length. Raises InputError.
     """
-    _refuse_disorder("length", lengths, smallest=SHORTEST)  # first: batches follow from lengths
+    _check_order("length", lengths, smallest=SHORTEST)  # first: batches follow from lengths
     if not lengths:
         lengths = [sizes["marked_length"] for sizes in default_profiles()] if batches else []
     if not lengths:
@@ -55,25 +55,25 @@ def chosen_profiles(
     if len(batches) != len(lengths):
         raise InputError(
             f"{len(batches)} batch ranges for {len(lengths)} lengths",
-            hint="give --batch once, or once a --length",
+            hint="give --batch once, or once per --length",
         )
-    _refuse_disorder("batch", batches, smallest=1)
-    for (_, _, sentences), (_, _, places) in zip(batches, lengths, strict=True):
-        if sentences * places > WORDS[2] // 2:  # each place may hold another word
+    _check_order("batch", batches, smallest=1)
+    for (_, _, sentences), (_, _, positions) in zip(batches, lengths, strict=True):
+        if sentences * positions > WORDS[2] // 2:  # each position may hold another word
             raise InputError(
-                f"a batch of {sentences} times {places} places is beyond {WORDS[2] // 2}",
-                hint="make --batch or --length smaller; the embedder cuts larger batches up",
+                f"a batch of {sentences} times {positions} positions exceeds {WORDS[2] // 2}",
+                hint="use a smaller --batch or --length; the embedder divides larger batches",
             )
     if max(high for _, _, high in lengths) < SMALLEST:
         raise InputError(
-            f"no plan holds the {SMALLEST} places of a window that long sentences are cut into",
+            f"no plan holds the {SMALLEST} positions of a segment of a long sentence",
             hint=f"add --length {SMALLEST}",
         )
     return tuple(map(_bilm_sizes, batches, lengths))
 
 
 def encoder_sizes(config: ElmoConfig) -> Sizes:
-    """The sizes of the token encoder; shorter words are padded by the runtime."""
+    """The sizes of the token encoder; the runtime pads shorter words."""
     width = config.max_characters_per_token
     return {"words": ENCODED_WORDS, "characters": (width, width, width)}
 
@@ -88,12 +88,12 @@ def parse_range(text: str) -> Range:
     if len(numbers) == 1:
         numbers *= 3
     if len(numbers) != 3:
-        raise InputError(f"{text!r} is no range", hint="write MIN:OPT:MAX, for example 1:8:64")
+        raise InputError(f"{text!r} is not a range", hint="write MIN:OPT:MAX, for example 1:8:64")
     return numbers[0], numbers[1], numbers[2]
 
 
 def input_shapes(graph: Graph, sizes: Sizes) -> dict[str, tuple[tuple[int, ...], ...]]:
-    """The smallest, typical and largest shape of every input of a graph with free axes."""
+    """The smallest, typical and largest shape of every input of a graph."""
     return {
         tensor.name: tuple(
             tuple(axis if isinstance(axis, int) else sizes[axis][which] for axis in tensor.axes)
@@ -112,11 +112,11 @@ def _budgeted(length: Range, token_budget: int) -> Range:
     return 1, min(TYPICAL_BATCH, largest), largest
 
 
-def _refuse_disorder(what: str, ranges: Iterable[Range], *, smallest: int) -> None:
+def _check_order(what: str, ranges: Iterable[Range], *, smallest: int) -> None:
     for low, typical, high in ranges:
         if not smallest <= low <= typical <= high:
             raise InputError(
-                f"{what} {low}:{typical}:{high} is no range of at least {smallest}",
+                f"{what} {low}:{typical}:{high} is not a range of at least {smallest}",
                 hint="write MIN:OPT:MAX with MIN <= OPT <= MAX"
-                + ("; lengths count both sentence marks" if what == "length" else ""),
+                + ("; lengths include both boundary tokens" if what == "length" else ""),
             )

@@ -1,4 +1,4 @@
-"""One ONNX graph -> one plan, by TensorRT or TensorRT-RTX. It knows nothing of bundles."""
+"""One ONNX graph -> one plan, by TensorRT or TensorRT-RTX. It does not know bundles."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from elmo_runtime.files.atomic import atomic_file
 from elmo_runtime.float16 import FP16_MAX
 
 Shapes = Mapping[str, Sequence[tuple[int, ...]]]  # input -> smallest, typical, largest
-Progress = Callable[[str], None]  # told what is being done now
+Progress = Callable[[str], None]  # receives the compiler's current phase
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """What the builder is told beside the profile; None leaves the library's default."""
+    """The options of a build, without the profile; None keeps the library's default."""
 
     compute_capability: str  # "8.6"
-    workspace: int | None = None  # bytes that a kernel may use beside its operands
+    workspace: int | None = None  # bytes of scratch memory per kernel
     opt_level: int | None = None  # 0..5
     allow_tf32: bool = False  # FP32 products rounded to 10 bits would miss the parity of fp32
     timing_cache: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """What of it decides the plan: measured timings do not enter the key."""
+        """The options that decide the plan; measured timings are not part of the key."""
         return {
             "workspace": self.workspace,
             "opt_level": self.opt_level,
@@ -38,7 +38,7 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class BuiltPlan:
-    """The plan's bytes, and everything that the builder said."""
+    """The bytes of a plan, and all messages of the builder."""
 
     plan: bytes
     log: str
@@ -57,9 +57,9 @@ def build_plan(
 ) -> BuiltPlan:
     """Compile an ONNX file for one profile.
 
-    `half_outputs` are given a second time as float16; a `capturable` plan allocates nothing while
-    it runs, so that a CUDA graph can record it. Raises EngineError naming the node that
-    cannot be compiled, BackendUnavailableError if the library can do nothing here.
+    `half_outputs` exist a second time as float16. A `capturable` plan allocates nothing while it
+    runs, so that a CUDA graph can record it. Raises EngineError with the node that cannot be
+    compiled, BackendUnavailableError if the library cannot build on this machine.
     """
     with library.messages.heard() as messages:
         builder = _builder(library, messages)
@@ -86,7 +86,7 @@ def build_plan(
 def _builder(library: Library, messages: Sequence[Message]) -> Any:
     try:
         return library.module.Builder(library.logger)
-    except TypeError as error:  # TensorRT wants a GPU to build on; its factory returns null
+    except TypeError as error:  # TensorRT needs a GPU to build; its factory returns null
         raise BackendUnavailableError(
             f"{library.flavour} cannot build here: {first_error(messages)}",
             hint="build on the machine with the GPU, or use --compiler tensorrt-rtx",
@@ -112,17 +112,17 @@ def _parse(
     code = str(error.code()).rpartition(".")[2]
     raise EngineError(
         f"{name}: {library.flavour} {library.version} cannot compile {node}: {code} {said}",
-        hint="export the bundle anew with this version of elmo-deploy, or update the library",
+        hint="export the bundle again with this version of elmo-deploy, or update the library",
     )
 
 
 def _add_half_outputs(library: Library, network: Any, names: Sequence[str]) -> None:
-    """Give some outputs a second time in float16, so that half the bytes cross the PCIe bus."""
+    """Add float16 copies of some outputs, so that half the bytes cross the PCIe bus."""
     clip = library.module.ActivationType.CLIP
     outputs = {network.get_output(index).name: index for index in range(network.num_outputs)}
     for name in names:
         held = network.add_activation(network.get_output(outputs[name]), clip)
-        held.alpha, held.beta = -FP16_MAX, FP16_MAX  # at the end of the range, not beyond it
+        held.alpha, held.beta = -FP16_MAX, FP16_MAX  # clipped to the range of float16
         cast = network.add_cast(held.get_output(0), library.module.DataType.HALF)
         half = cast.get_output(0)
         half.name = name + HALF_SUFFIX
@@ -138,7 +138,7 @@ def _configure(library: Library, builder: Any, options: BuildOptions, *, captura
         config.set_compute_capability(_target(library, options.compute_capability), 0)
     if not options.allow_tf32:
         config.clear_flag(module.BuilderFlag.TF32)
-    # Memory that the library allocates while it runs would forbid capture in a CUDA graph.
+    # A CUDA graph cannot capture memory allocations of the library.
     user_allocation = library.builder_flag("REQUIRE_USER_ALLOCATION")
     if capturable and user_allocation is not None:
         config.set_flag(user_allocation)
@@ -158,7 +158,7 @@ def _target(library: Library, compute_capability: str) -> Any:
         raise InputError(
             f"{library.flavour} {library.version} builds no engines for compute capability"
             f" {compute_capability}",
-            hint=f"it knows {offered}",
+            hint=f"it supports {offered}",
         )
     return target
 
@@ -189,8 +189,8 @@ def _use_timing_cache(library: Library, config: Any, path: Path) -> None:
     cache = config.create_timing_cache(path.read_bytes() if path.exists() else b"")
     if cache is None or not config.set_timing_cache(cache, False):
         raise EngineError(
-            f"{path} is no timing cache of this library and GPU",
-            hint="name another file; it is made if it does not exist",
+            f"{path} is not a timing cache of this library and GPU",
+            hint="name another file; a missing file is created",
         )
 
 
@@ -204,6 +204,6 @@ def _build_error(name: str, messages: Sequence[Message]) -> EngineError:
     if "memory" in reason.lower():
         return EngineError(
             f"{name} cannot be built: {reason}",
-            hint="allow less with --workspace, or smaller batches",
+            hint="lower --workspace, or use smaller batches",
         )
     return EngineError(f"{name} cannot be built: {reason}")

@@ -1,6 +1,6 @@
-"""Writes an ONNX graph node by node. It knows protobuf and names, nothing of ELMo.
+"""Writes an ONNX graph node by node. It knows protobuf and names, and is independent of ELMo.
 
-The same calls give the same bytes: names are counted, never random, and nothing is traced.
+The same calls give the same bytes: names are numbered, never random, and nothing is traced.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from elmo_runtime.bundle.graph_contract import OPSET
 from elmo_runtime.errors import CheckpointError
 
 IR_VERSION = 10
-MICROSOFT = "com.microsoft"  # ONNX Runtime's own operators; only int8 graphs use them
+MICROSOFT = "com.microsoft"  # ONNX Runtime's operators; only int8 graphs use them
 PROTOBUF_LIMIT = 2**31 - 1
 
 Value = str  # the name of a tensor inside a graph
@@ -25,7 +25,7 @@ Axes = Sequence[int | str]
 
 
 class GraphBuilder:
-    """One graph under construction. A body of Scan or Loop sees its outer graph's values."""
+    """One graph under construction. The body of a Scan or Loop sees values of its outer graph."""
 
     def __init__(self, name: str, *, outer: GraphBuilder | None = None) -> None:
         self.name = name
@@ -33,7 +33,7 @@ class GraphBuilder:
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
         self._scope = f"{name}/" if outer else ""
-        # Weights live in the outermost graph, so that ONNX Runtime prepacks each of them once.
+        # All weights are in the outermost graph, so that ONNX Runtime prepacks each of them once.
         self._initializers: dict[str, onnx.TensorProto] = outer._initializers if outer else {}
 
     def body(self, name: str) -> GraphBuilder:
@@ -41,19 +41,19 @@ class GraphBuilder:
         return GraphBuilder(f"{self._scope}{name}", outer=self)
 
     def input(self, name: str, dtype: type[np.generic], axes: Axes) -> Value:
-        """Declare an input; an axis is a size or the name of a free one."""
+        """Declare an input; an axis is a size or the name of a free size."""
         value = f"{self._scope}{name}"
         self._inputs.append(_describe(value, dtype, axes))
         return value
 
     def output(self, name: str, value: Value, dtype: type[np.generic], axes: Axes) -> None:
-        """Declare an output that carries `value`."""
+        """Declare an output with the value `value`."""
         output = f"{self._scope}{name}"
         self._nodes.append(helper.make_node("Identity", [value], [output], name=output))
         self._outputs.append(_describe(output, dtype, axes))
 
     def initializer(self, name: str, array: NDArray[Any]) -> Value:
-        """A named weight; the second call of a name gives the first one's tensor."""
+        """A named weight; a second call with the same name returns the first tensor."""
         if name not in self._initializers:
             self._initializers[name] = numpy_helper.from_array(_contiguous(array), name)
         return name
@@ -67,13 +67,13 @@ class GraphBuilder:
         return self.initializer(f"{np.dtype(dtype).name}/{value!r}", np.array(value, dtype))
 
     def op(self, op_type: str, *inputs: Value, **attributes: Any) -> Value:
-        """Append a node of one output."""
+        """Append a node with one output."""
         return self.ops(op_type, *inputs, n_outputs=1, **attributes)[0]
 
     def ops(
         self, op_type: str, *inputs: Value, n_outputs: int, domain: str = "", **attributes: Any
     ) -> tuple[Value, ...]:
-        """Append a node of several outputs."""
+        """Append a node with several outputs."""
         name = f"{self._scope}{op_type}_{len(self._nodes)}"
         outputs = [name if n == 0 else f"{name}.{n}" for n in range(n_outputs)]
         node = helper.make_node(
@@ -83,7 +83,7 @@ class GraphBuilder:
         return tuple(outputs)
 
     def cast(self, value: Value, dtype: type[np.generic]) -> Value:
-        """The value in another type."""
+        """The value, converted to another type."""
         return self.op("Cast", value, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def size(self, value: Value, axis: int) -> Value:
@@ -119,7 +119,7 @@ class GraphBuilder:
     def model(self) -> onnx.ModelProto:
         """The finished model. Raises CheckpointError if protobuf cannot hold its weights."""
         size = sum(len(tensor.raw_data) for tensor in self._initializers.values())
-        refuse_oversize(self.name, size)
+        check_size(self.name, size)
         graph = helper.make_graph(
             self._nodes,
             self.name,
@@ -135,11 +135,11 @@ class GraphBuilder:
         )
 
 
-def refuse_oversize(name: str, size: int) -> None:
-    """Raise CheckpointError for a graph whose weights do not fit one ONNX file."""
+def check_size(name: str, size: int) -> None:
+    """Raise CheckpointError for a graph whose weights do not fit into one ONNX file."""
     if size > PROTOBUF_LIMIT - 2**20:  # nodes and names take far less than 1 MiB
         raise CheckpointError(
-            f"graph {name} has {size} bytes of weights, an ONNX file holds less than"
+            f"graph {name} has {size} bytes of weights; an ONNX file holds fewer than"
             f" {PROTOBUF_LIMIT}",
             hint="export this model in fp16",
         )
@@ -156,7 +156,7 @@ def _contiguous(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _domains(nodes: Iterable[onnx.NodeProto]) -> list[onnx.OperatorSetIdProto]:
-    """The standard operators and the domains of others that the nodes and their bodies use."""
+    """The versions of the standard operators and of other domains that the nodes use."""
     used = sorted({node.domain for node in _all_nodes(nodes)} - {""})
     return [helper.make_opsetid("", OPSET), *(helper.make_opsetid(name, 1) for name in used)]
 

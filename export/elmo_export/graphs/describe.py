@@ -1,4 +1,4 @@
-"""What the inputs and outputs of every graph mean; details are in docs/reference/graphs.md."""
+"""The meanings of the inputs and outputs of every graph; see docs/reference/graphs.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MEANINGS = {
     "char_ids": "shifted character ids 1..261 of each token, 0 past each sentence",
     "word_vectors": "context-independent vectors of words",
     "word_index": "row of word_vectors for <S>, each token and </S>; 0 past the end",
-    "lengths": "real tokens, sentence marks not counted",
+    "lengths": "real tokens, without boundary tokens",
     "mix_weights": "weight of each layer before the softmax",
     "gamma": "scale of each mix",
     "layer_norm": "1 for a mix of layers normalized per sentence, else 0",
@@ -27,7 +27,7 @@ MEANINGS = {
 
 
 def describe_graph(model: onnx.ModelProto, *, part: str, form: str, precision: str) -> Graph:
-    """The entry of a graph in the manifest; its file is graphs/<part>.<form>.<precision>.onnx."""
+    """The entry of a graph in the manifest; the file is graphs/<part>.<form>.<precision>.onnx."""
     return Graph(
         part=part,
         form=form,

@@ -1,4 +1,4 @@
-"""One bidirectional layer over packed rows, as a Loop of stock operators."""
+"""One bidirectional layer over packed rows: a Loop of stock operators."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ DIRECTIONS = (0, 1)
 
 @dataclass(frozen=True)
 class Steps:
-    """What a layer runs on; a pair is for the forward and the backward direction.
+    """The inputs of a layer. Every pair is for the forward and the backward direction.
 
-    N counts packed rows, M is the longest marked length; sentences are sorted by falling length.
+    N is the number of packed rows, M the padded length. Sentences are sorted by descending length.
     """
 
     products: Sequence[Value]  # (distinct inputs, 4C) x 2
-    rows: Sequence[Value]  # (N,) x 2: which of them each packed row is
-    counts: Value  # (M,): rows of each step, falling, at last perhaps 0
+    rows: Sequence[Value]  # (N,) x 2: the product of each packed row
+    counts: Value  # (M,): rows per step, descending; the last may be 0
     h: Sequence[Value]  # (batch, P) x 2 before the first step
     c: Sequence[Value]  # (batch, C) x 2
 
@@ -45,7 +45,7 @@ def run_layer(
         n_outputs=8,
         body=_body(graph, layers, steps, batch),
     )
-    # A step's rows are padded to the full batch, because Loop stacks equal shapes only.
+    # The rows of a step are padded to the full batch, because Loop stacks only equal shapes.
     counts = graph.op("Slice", steps.counts, graph.ints(0), graph.reshape(n_steps, 1))
     running = graph.op("Less", graph.count(batch), graph.op("Unsqueeze", counts, graph.ints(1)))
     running = graph.reshape(running, -1)
@@ -63,8 +63,8 @@ def _body(
 ) -> onnx.GraphProto:
     """One time step of both directions.
 
-    The state that a step leaves shrinks to the sentences that go on. The cells of those that
-    end are put before the ones that ended earlier; at last all are there, in sorted order.
+    The state after a step holds only the sentences that continue. The cells of those that end are
+    prepended to the cells that ended earlier, so that the result is in sorted order.
     """
     P, C = layers[0].config.projection_dim, layers[0].config.lstm_dim
     bounds, splits, pads = _tables(graph, steps.counts, batch)
@@ -96,10 +96,10 @@ def _body(
 
 
 def _tables(graph: GraphBuilder, counts: Value, batch: Value) -> tuple[Value, Value, Value]:
-    """What the loop looks up at a step t, by row.
+    """Three tables with one row per time step.
 
-    bounds (M, 2): its first packed row, and one past its last. splits (M, 2): sentences that
-    go on after it, and those that end with it. pads (M, 4): what Pad adds to its rows.
+    bounds (M, 2): the first packed row, and one past the last. splits (M, 2): the number of
+    sentences that continue, and of those that end. pads (M, 4): the padding of the rows.
     """
     starts = graph.op("CumSum", counts, graph.scalar(0, np.int64), exclusive=1)
     following = graph.op("Slice", counts, graph.ints(1), graph.size(counts, 0), graph.ints(0))

@@ -1,4 +1,4 @@
-"""Batches that graphs are tried on: ragged, with states and several mixes, from a fixed seed."""
+"""The cases of the parity check: ragged batches with states and mixes, from a fixed seed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHAPES = [(batch, length) for batch in (1, 2, 5, 32) for length in (1, 2, 7, 50)
 LETTERS = "etaoinshrdlucmfwypvbgkjqxz'-.0189éßøжяאمक日本語😀"
 N_TEXT = 12  # sentences of the case in English
 MOST_WORK = 10**11  # multiplications with weights
-SEED = 20180215  # the paper's day
+SEED = 20180215  # the date of the paper
 MIX_INPUTS = ("mix_weights", "gamma", "layer_norm")
 
 
@@ -28,8 +28,8 @@ MIX_INPUTS = ("mix_weights", "gamma", "layer_norm")
 class Case:
     """Inputs of the `joined` graph by name.
 
-    trained_mixes: the mixes in them are those that the bundle stores. The reference does not get
-    them: it uses its own, so that a mix which was lost or changed on the way is noticed.
+    trained_mixes: the mixes in the inputs are those that the bundle stores. The reference uses its
+    own mixes instead, so that a mix which was lost or changed fails the check.
     """
 
     name: str
@@ -38,14 +38,14 @@ class Case:
 
     @property
     def reference_inputs(self) -> dict[str, Array]:
-        """What the reference gets."""
+        """The inputs for the reference."""
         hidden = MIX_INPUTS if self.trained_mixes else ()
         return {name: value for name, value in self.inputs.items() if name not in hidden}
 
 
 def too_large(config: ElmoConfig, batch: int, length: int) -> bool:
     """Whether a case would take a minute: at the original size, 32 sentences of 50 tokens."""
-    a_step = config.n_layers * config.lstm_dim * config.projection_dim * 9  # weights a direction
+    a_step = config.n_layers * config.lstm_dim * config.projection_dim * 9  # weights per direction
     return 2 * a_step * batch * (length + 2) > MOST_WORK
 
 
@@ -57,8 +57,8 @@ def omitted_shapes(config: ElmoConfig) -> list[str]:
 def parity_cases(config: ElmoConfig, stored: Sequence[NamedMix] = ()) -> Iterator[Case]:
     """Every shape of SHAPES that is not `too_large`, one sentence of no tokens, and English.
 
-    The first sentence fills the length, the second has no tokens, the others are ragged. A bundle
-    that stores mixes is also tried with them, on English and on the last of the shapes.
+    The first sentence fills the length, the second has no tokens, the others are ragged. The mixes
+    that a bundle stores are tried on English and on the last of the shapes.
     """
     drawn = list(_drawn_cases(config, uses_layer_norm(stored)))
     yield from drawn
@@ -88,32 +88,33 @@ def _drawn_cases(config: ElmoConfig, layer_norm: bool) -> Iterator[Case]:
 
 
 def text_case(config: ElmoConfig, stored: Sequence[NamedMix] = ()) -> Case:
-    """Some of our own sentences, from zero states: what a trained model was made for."""
+    """Built-in English sentences from zero states, which a trained model is made for."""
     case = Case("English", sentence_inputs(config, own_sentences()[:N_TEXT]))
     return _with_layer_norm(case) if uses_layer_norm(stored) else case
 
 
 def own_sentences() -> list[list[str]]:
-    """English sentences, written for this package, as tokens."""
+    """English sentences that were written for this package, as tokens."""
     text = files("elmo_export").joinpath("sentences.txt").read_text("utf-8")
     return [line.split() for line in text.splitlines()]
 
 
 def batch_changes(case: Case) -> Iterator[tuple[Case, NDArray[np.intp]]]:
-    """The same sentences in other company, and the number that each has in `case`.
+    """The same sentences in other batches, and the number of each in `case`.
 
-    First in reverse order with six more columns of padding, then each alone without padding.
+    The first batch is in reverse order with six more columns of padding. The others hold one
+    sentence each, without padding.
     """
     lengths = case.inputs["lengths"]
     backwards = np.arange(len(lengths))[::-1]
     yield _select(case, backwards, int(case.inputs["char_ids"].shape[1]) + 6), backwards
     for number, length in enumerate(lengths):
-        alone = np.array([number])
-        yield _select(case, alone, max(int(length), 1)), alone
+        one = np.array([number])
+        yield _select(case, one, max(int(length), 1)), one
 
 
-def nudged(case: Case, size: float) -> Case:
-    """The case with initial states moved by a random `size` of the states' own scale."""
+def perturbed(case: Case, size: float) -> Case:
+    """The case with normal noise of the given `size` added to its initial states."""
     generator = np.random.default_rng(SEED)
     moved = {
         name: (value + size * generator.standard_normal(value.shape)).astype(np.float32)
@@ -124,7 +125,7 @@ def nudged(case: Case, size: float) -> Case:
 
 
 def sentence_inputs(config: ElmoConfig, sentences: Sequence[Sequence[str]]) -> dict[str, Array]:
-    """Tokens -> inputs of the `joined` graph: zero states, one mix of equal shares, gamma 1."""
+    """Tokens -> inputs of the `joined` graph: zero states, one mix of equal weights, gamma 1."""
     lengths = np.array([len(sentence) for sentence in sentences], np.int32)
     width = config.max_characters_per_token
     char_ids = np.zeros((len(sentences), max(int(lengths.max()), 1), width), np.int32)
@@ -142,7 +143,7 @@ def sentence_inputs(config: ElmoConfig, sentences: Sequence[Sequence[str]]) -> d
 
 
 def trial_words(config: ElmoConfig, *, count: int = 512) -> Array:
-    """Character ids (words, max characters): each byte as long as a word can be, and words."""
+    """Character ids (words, max characters): for each byte the longest word of it, and words."""
     generator = np.random.default_rng(SEED)
     width = config.max_characters_per_token
     extremes = np.full((256, width), characters.END_WORD + 1, np.int32)
@@ -173,13 +174,13 @@ def _case(
 
 
 def _with_layer_norm(case: Case) -> Case:
-    """Every other mix of the case normalizes its layers, the first one does."""
+    """Every other mix of the case normalizes its layers, beginning with the first."""
     flags = (np.arange(len(case.inputs["gamma"])) % 2 == 0).astype(np.float32)
     return replace(case, inputs={**case.inputs, "layer_norm": flags})
 
 
 def _word(generator: np.random.Generator) -> str:
-    """Mostly short; one in twenty is longer than any word that fits."""
+    """A short word; one in twenty is longer than the maximum."""
     length = generator.integers(0, 12) if generator.random() < 0.95 else 60
     return "".join(LETTERS[n] for n in generator.integers(0, len(LETTERS), length))
 

@@ -1,7 +1,7 @@
-"""FP16 graphs written so that ONNX Runtime on the CPU rounds where a GPU does.
+"""FP16 graphs, rewritten so that ONNX Runtime on the CPU rounds where a GPU does.
 
-It has no FP16 products there: it computes them in FP32 and drops the casts beside them, even with
-all optimizations off (1.32.0). What it calls FP16 would round weights and stored values alone.
+ONNX Runtime has no FP16 products on the CPU. It computes them in FP32 and drops the adjacent casts,
+even without optimizations (1.32.0), so that it would round only weights and stored values.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Iterator
 import onnx
 from onnx import TensorProto, helper
 
-COMPUTING = ("Conv", "GlobalMaxPool", "MatMul")  # all that our graphs compute in FP16
+COMPUTING = ("Conv", "GlobalMaxPool", "MatMul")  # all operators that the graphs use in FP16
 
 
 def with_roundings(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph with every FP16 product as casts to FP32, an FP32 product, a cast to FP16.
+    """The graph with every FP16 product as casts to FP32, an FP32 product and a cast to FP16.
 
-    Sums are then exact to FP32, as those of tensor cores are. Changes and returns `model`.
+    Sums are then exact to FP32, like those of tensor cores. The function changes `model`.
     """
     weights = [t.name for t in model.graph.initializer if t.data_type == TensorProto.FLOAT16]
     halves = set(weights)
@@ -30,7 +30,7 @@ def with_roundings(model: onnx.ModelProto) -> onnx.ModelProto:
 def _spelled_out(
     graph: onnx.GraphProto, halves: set[str], *, weights: frozenset[str]
 ) -> Iterator[onnx.NodeProto]:
-    """Yield the nodes of a graph; `halves`, the known FP16 values, grows on the way."""
+    """Yield the nodes of a graph, and add its FP16 values to `halves`."""
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
@@ -60,5 +60,5 @@ def _cast(source: str, target: str, to: int) -> onnx.NodeProto:
 
 def _replace(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del graph.node[:]  # frees the nodes that were in it
+    del graph.node[:]  # frees the previous nodes
     graph.node.extend(copies)

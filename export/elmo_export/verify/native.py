@@ -1,4 +1,4 @@
-"""The backend `native` behind the interface of the `joined` graph, and its check at export."""
+"""The native backend with the interface of the `joined` graph, and its parity check."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHAR_IDS = "char_ids"
 
 
 class NativeRunner:
-    """Runs char_ids and the rest through one form of the library."""
+    """Computes the inputs of the `joined` graph in one precision of the library."""
 
     def __init__(self, read: ReadFile, manifest: Manifest, form: str) -> None:
         tensors = read_tensors(read, manifest)
@@ -44,7 +44,7 @@ class NativeRunner:
 def verify_native(
     read: ReadFile, manifest: Manifest, references: References, forms: Collection[str]
 ) -> list[ParityRow]:
-    """The rows of each form, which are the record that the runtime may use it."""
+    """The rows of each precision; the runtime uses only precisions with rows that passed."""
     rows: list[ParityRow] = []
     for form in forms:
         runner = NativeRunner(read, manifest, form)
@@ -58,12 +58,12 @@ def verify_native(
 
 
 def possible_forms(precisions: Collection[str]) -> tuple[str, ...]:
-    """Which of the precisions the library has; each is packed from the FP32 weights."""
+    """The precisions that the library can compute; each packs the FP32 weights."""
     return tuple(form for form in FORMS if form in precisions and "fp32" in precisions)
 
 
 def why_unusable() -> str | None:
-    """The reason why the library cannot run on this machine; None if it can."""
+    """The reason why the library cannot run on this machine, or None."""
     try:
         return None if instruction_set() else "this processor has no AVX2"
     except BackendUnavailableError as error:
@@ -71,7 +71,7 @@ def why_unusable() -> str | None:
 
 
 def without_failed(rows: Sequence[ParityRow], forms: Collection[str]) -> Iterator[ParityRow]:
-    """Yield all rows but those of native forms, among `forms`, that are beyond their tolerance."""
+    """Yield all rows except those of native precisions among `forms` that failed."""
     failed = {row.precision for row in rows if row.graph == NATIVE and not row.passed}
     for row in rows:
         if not (row.graph == NATIVE and row.precision in failed and row.precision in forms):

@@ -1,4 +1,4 @@
-"""fp32 graphs of a bundle -> the checkpoint that they were built from, bit for bit."""
+"""fp32 graphs of a bundle -> the checkpoint that they were built from, bit-identical."""
 
 from __future__ import annotations
 
@@ -19,17 +19,24 @@ FORMS = ("padded", "packed")
 
 
 def recover_checkpoint(bundle: Bundle) -> Checkpoint:
-    """The fp32 graphs keep the checkpoint's tensors under their names, the manifest the mixes.
+    """The weights of the fp32 graphs and the mixes of the manifest, without a softmax.
 
-    Raises BundleError for a bundle that was exported without fp32.
+    Args:
+        bundle: An opened bundle that was exported with fp32.
+
+    Returns:
+        The checkpoint; its tensors are bit-identical to the exported ones.
+
+    Raises:
+        BundleError: The bundle has no fp32 graphs.
     """
     tensors: dict[str, NDArray[np.float32]] = {}
     for part in ("token_encoder", "bilm"):
         graph = bundle.graph(part, "fp32", forms=FORMS)
         if graph is None:
             raise BundleError(
-                f"{bundle.path} holds no fp32 graphs to read the weights from",
-                hint="name the checkpoint that it was exported from",
+                f"{bundle.path} has no fp32 graphs to read the weights from",
+                hint="use the checkpoint that it was exported from",
             )
         model = onnx.load_from_string(bundle.read(graph.file))
         tensors |= {
@@ -48,7 +55,7 @@ def recover_checkpoint(bundle: Bundle) -> Checkpoint:
 
 
 def _mix_tensors(mixes: Sequence[NamedMix]) -> dict[str, NDArray[np.float32]]:
-    """(M, layers + 1) and (M,) by the names of a checkpoint; nothing without mixes."""
+    """(M, layers + 1) and (M,) by their names in a checkpoint; empty without mixes."""
     if not mixes:
         return {}
     arrays = [mix.weights for mix in mixes], [mix.gamma for mix in mixes]

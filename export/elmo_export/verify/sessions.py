@@ -1,4 +1,4 @@
-"""Graphs of a bundle on ONNX Runtime CPU, behind the interface of the `joined` graph."""
+"""Graphs of a bundle on ONNX Runtime CPU, with the interface of the `joined` graph."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ReadFile = Callable[[str], bytes]
 
 
 class GraphRunner:
-    """Runs char_ids and the rest through one graph, or through the two that divide its work.
+    """Runs the inputs of the `joined` graph through that graph, or through the other two.
 
     read: the name of a graph's file -> its bytes.
     """
@@ -47,7 +47,7 @@ def _open_graph(model: bytes, graph: Graph) -> Any:
 
 
 def distinct_words(char_ids: Array, lengths: Array) -> tuple[Array, Array]:
-    """(batch, length, characters) -> distinct words with both marks, and word_index."""
+    """(batch, length, characters) -> distinct words with boundary tokens, and word_index."""
     batch, length, width = char_ids.shape
     real = np.arange(length) < lengths[:, None]
     marks = [mark_row(mark, width) for mark in (BEGIN_SENTENCE, END_SENTENCE)]
@@ -62,7 +62,7 @@ def distinct_words(char_ids: Array, lengths: Array) -> tuple[Array, Array]:
 
 
 def load_onnxruntime() -> ModuleType:
-    """The library. Raises BackendUnavailableError naming the extras if it is missing."""
+    """The library. Raises BackendUnavailableError with the extras to install."""
     try:
         return import_onnxruntime()
     except BackendUnavailableError as error:
@@ -73,11 +73,11 @@ def load_onnxruntime() -> ModuleType:
 
 
 def open_session(model: bytes) -> Any:
-    """An InferenceSession on the CPU of a serialized model, which holds all its tensors."""
+    """An InferenceSession on the CPU; the serialized model must hold all its tensors."""
     onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry(EXTERNAL_DATA, os.devnull)
-    options.log_severity_level = 3  # its advice on graphs would break the progress lines
+    options.log_severity_level = 3  # its warnings would break the progress lines
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

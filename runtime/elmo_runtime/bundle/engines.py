@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,21 @@ Sizes = Mapping[str, tuple[int, int, int]]  # free axis of a graph -> smallest, 
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlanSpec:
+    """A graph to compile for one range of every free axis."""
+
+    part: str  # token_encoder | bilm
+    graph: str  # the ONNX file of the bundle
+    graph_sha256: str
+    sizes: Sizes
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """One compiled graph for one range of every free axis.
 
-    The biLM has a plan a length bucket: where the smallest and the largest `marked_length` are
-    the same, the number of time steps is a constant and no step waits for the host.
+    The biLM has one plan per length bucket: where the smallest and the largest `marked_length` are
+    equal, the number of time steps is a constant and no step waits for the host.
     """
 
     part: str  # token_encoder | bilm
@@ -44,6 +54,13 @@ class Plan:
     graph_sha256: str
     sizes: Sizes
     layers: Mapping[str, Any]  # what the compiler made of it; see elmo_export.engines.layer_report
+
+    @property
+    def spec(self) -> PlanSpec:
+        """What it was compiled from."""
+        return PlanSpec(
+            part=self.part, graph=self.graph, graph_sha256=self.graph_sha256, sizes=self.sizes
+        )
 
     @property
     def exact_length(self) -> bool:
@@ -58,25 +75,25 @@ class Plan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Engine:
-    """The content of engine.json: a set of plans that serves one bundle on one kind of GPU."""
+class EngineSpec:
+    """Everything that decides what a build produces: an engine that need not exist yet."""
 
     flavour: str  # tensorrt | tensorrt-rtx
     library_version: str
     compute_capability: str  # "8.6"
     precision: str
-    flags: Mapping[str, Any]  # what the builder was told beside the profiles
-    plans: tuple[Plan, ...]
+    flags: Mapping[str, Any]  # the options of the build, without the profiles
+    plans: tuple[PlanSpec, ...]
 
     @property
     def name(self) -> str:
-        """The folder: <flavour>-<version>-sm<NN>-<hash of graphs, profiles and flags>."""
+        """The directory: <compiler>-<version>-sm<NN>-<hash of graphs, profiles and flags>."""
         generation = self.compute_capability.replace(".", "")
         return f"{self.flavour}-{self.library_version}-sm{generation}-{self.key[:12]}"
 
     @property
     def key(self) -> str:
-        """A digest of everything that decides what is built, and of nothing that results."""
+        """A digest of the whole specification."""
         content = {
             "flavour": self.flavour,
             "library_version": self.library_version,
@@ -89,6 +106,46 @@ class Engine:
             ],
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def built(self, plans: Sequence[Plan]) -> Engine:
+        """The engine that a build made of this specification."""
+        return Engine(
+            flavour=self.flavour,
+            library_version=self.library_version,
+            compute_capability=self.compute_capability,
+            precision=self.precision,
+            flags=self.flags,
+            plans=tuple(plans),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """The content of engine.json: a set of plans that serves one bundle on one kind of GPU."""
+
+    flavour: str  # tensorrt | tensorrt-rtx
+    library_version: str
+    compute_capability: str  # "8.6"
+    precision: str
+    flags: Mapping[str, Any]  # the options of the build, without the profiles
+    plans: tuple[Plan, ...]
+
+    @property
+    def spec(self) -> EngineSpec:
+        """The specification that it was built from."""
+        return EngineSpec(
+            flavour=self.flavour,
+            library_version=self.library_version,
+            compute_capability=self.compute_capability,
+            precision=self.precision,
+            flags=self.flags,
+            plans=tuple(plan.spec for plan in self.plans),
+        )
+
+    @property
+    def name(self) -> str:
+        """The name of its directory; see `EngineSpec.name`."""
+        return self.spec.name
 
     def to_json(self) -> str:
         """The text of engine.json; the same content gives the same text."""

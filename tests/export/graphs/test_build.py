@@ -9,7 +9,7 @@ import pytest
 
 from elmo_export.checkpoint import Checkpoint
 from elmo_export.graphs.build import build_bilm, build_joined, build_token_encoder
-from elmo_export.graphs.builder import PROTOBUF_LIMIT, refuse_oversize
+from elmo_export.graphs.builder import PROTOBUF_LIMIT, check_size
 from elmo_export.graphs.describe import describe_graph
 from elmo_export.graphs.weight_formats import FP32, Fp16Weights
 from elmo_export.verify.cases import sentence_inputs
@@ -48,7 +48,7 @@ def test_a_graph_is_valid_onnx(name, tiny_checkpoint):
 @pytest.mark.parametrize(
     ("name", "part"), [("token_encoder", "token_encoder"), ("bilm padded", "bilm")]
 )
-def test_inputs_and_outputs_are_those_of_the_documentation(name, part, tiny_checkpoint):
+def test_inputs_and_outputs_match_the_documentation(name, part, tiny_checkpoint):
     table = INTERFACE.split(f"## `{part}`")[1].split("##")[0]
     names = "".join(row.split("|")[2] for row in rows(table)).replace(
         "lstm_outputsL", "lstm_outputs2"
@@ -63,7 +63,7 @@ def rows(table):
     return [line for line in table.splitlines() if re.match(r"\| (in|out) ", line)]
 
 
-def test_both_forms_and_all_precisions_have_one_interface(tiny_checkpoint):
+def test_both_forms_and_all_precisions_have_the_same_interface(tiny_checkpoint):
     described = [
         describe_graph(model, part="bilm", form="", precision="")
         for model in (
@@ -75,7 +75,7 @@ def test_both_forms_and_all_precisions_have_one_interface(tiny_checkpoint):
     assert described[0] == described[1] == described[2]
 
 
-def test_free_sizes_are_named_and_the_others_fixed(tiny_checkpoint):
+def test_free_sizes_are_named_and_other_sizes_are_fixed(tiny_checkpoint):
     graph = describe_graph(build_bilm(tiny_checkpoint), part="bilm", form="", precision="")
     axes = {tensor.name: tensor.axes for tensor in graph.inputs + graph.outputs}
     assert axes["word_index"] == ("batch", "marked_length")
@@ -93,8 +93,8 @@ def test_a_graph_computes_what_the_reference_computes(name, form, joined_differe
 
 @pytest.mark.parametrize("form", ["padded", "packed"])
 @pytest.mark.parametrize("lost", ["cell_clip", "proj_clip", "use_skip_connections"])
-def test_a_graph_without_one_of_the_options_is_noticed(lost, form, joined_difference):
-    whole = random_checkpoint(tiny_config(cell_clip=0.3, proj_clip=0.2))
+def test_a_graph_that_ignores_an_option_is_found(lost, form, joined_difference):
+    checkpoint = random_checkpoint(tiny_config(cell_clip=0.3, proj_clip=0.2))
     config = tiny_config(
         **{
             "cell_clip": 0.3,
@@ -102,8 +102,8 @@ def test_a_graph_without_one_of_the_options_is_noticed(lost, form, joined_differ
             lost: False if lost == "use_skip_connections" else None,
         }
     )
-    graph = build_joined(Checkpoint(config=config, tensors=whole.tensors), form=form)
-    assert max(joined_difference(graph, whole).values()) > 100 * BUNDLE_FLOAT32
+    graph = build_joined(Checkpoint(config=config, tensors=checkpoint.tensors), form=form)
+    assert max(joined_difference(graph, checkpoint).values()) > 100 * BUNDLE_FLOAT32
 
 
 @pytest.mark.parametrize("form", ["padded", "packed"])
@@ -132,6 +132,6 @@ def test_every_weight_is_in_the_graph_once(tiny_checkpoint):
     assert {n for n in tiny_checkpoint.tensors if n.startswith("bilm.")} <= set(names)
 
 
-def test_weights_that_no_onnx_file_can_hold_are_refused():
+def test_weights_that_exceed_an_onnx_file_are_rejected():
     with pytest.raises(CheckpointError, match="bytes of weights"):
-        refuse_oversize("bilm", PROTOBUF_LIMIT)
+        check_size("bilm", PROTOBUF_LIMIT)

@@ -1,4 +1,4 @@
-"""What fp16 and int8 keep, what they give up, and what they do at the end of their range."""
+"""What fp16 and int8 store, how far their vectors are off, and what exceeds their range."""
 
 import numpy as np
 import onnx
@@ -18,7 +18,7 @@ from random_models import random_checkpoint, tiny_config
 
 
 def scaled(checkpoint, **factors):
-    """The checkpoint with every tensor whose name ends so multiplied."""
+    """The checkpoint, with the tensors multiplied whose names contain a keyword."""
     tensors = {
         name: tensor * np.float32(next((f for end, f in factors.items() if end in name), 1))
         for name, tensor in checkpoint.tensors.items()
@@ -61,7 +61,7 @@ TOO_LARGE = {
 
 
 @pytest.mark.parametrize("part", TOO_LARGE)
-def test_a_weight_beyond_the_range_stays_fp32_and_the_outputs_right(part, session_of, sentences):
+def test_a_weight_beyond_the_range_stays_fp32_and_the_outputs_correct(part, session_of, sentences):
     checkpoint = scaled(random_checkpoint(tiny_config()), **{part: 1e6})
     kept = kept_in_fp32(checkpoint)
     assert TOO_LARGE[part] in kept
@@ -95,7 +95,7 @@ def test_int8_stores_every_matrix_in_eight_bits(tiny_checkpoint):
     }
 
 
-def test_int8_turns_vectors_little(tiny_checkpoint, session_of, sentences):
+def test_int8_hardly_rotates_vectors(tiny_checkpoint, session_of, sentences):
     exact = outputs_of(session_of(build_joined(tiny_checkpoint)), tiny_checkpoint, sentences)
     graph = build_joined(tiny_checkpoint, form="packed", weight_format=Int8Weights())
     small = outputs_of(session_of(graph), tiny_checkpoint, sentences)
@@ -104,7 +104,7 @@ def test_int8_turns_vectors_little(tiny_checkpoint, session_of, sentences):
 
 
 def test_int8_products_never_saturate(session_of):
-    """Processors without VNNI add two products of eight bits in sixteen: 127 and 255 overflow."""
+    """Processors without VNNI add two eight-bit products in 16 bits: 127 * 255 twice overflows."""
     width = 64
     graph = GraphBuilder("product")
     x = graph.input("x", np.float32, ("rows", width))
@@ -125,21 +125,21 @@ def test_a_row_of_zeros_stays_zero_in_int8(session_of):
     assert y[1] == pytest.approx(np.full(8, 10), rel=0.02)
 
 
-def test_int8_keeps_what_hurts(tiny_checkpoint):
-    """One weight of a column a thousand times the others leaves them no bits."""
+def test_int8_keeps_the_weights_with_the_largest_error(tiny_checkpoint):
+    """A row of weights that is a thousand times larger leaves no bits for the others."""
     tensors = dict(tiny_checkpoint.tensors)
     name = "bilm.forward_stack.layers.0.projection_weight"
     tensors[name] = tensors[name].copy()
     tensors[name][0] *= 1000
-    spoiled = Checkpoint(config=tiny_checkpoint.config, tensors=tensors)
+    uneven = Checkpoint(config=tiny_checkpoint.config, tensors=tensors)
     assert choose_format("int8", tiny_checkpoint, reference(tiny_checkpoint))[1] == {}
-    kept = choose_format("int8", spoiled, reference(spoiled))[1]
+    kept = choose_format("int8", uneven, reference(uneven))[1]
     assert name in kept
     assert not any("input_weight" in name for name in kept)
 
 
 def test_no_convolution_computes_in_fp16(tiny_checkpoint):
-    """CuDNN has no FP16 plan for filters this narrow: it printed red errors for every new shape."""
+    """CuDNN has no FP16 plan for filters this narrow, and printed errors for every new shape."""
     model = build_token_encoder(tiny_checkpoint, weight_format=Fp16Weights())
     typed = onnx.shape_inference.infer_shapes(model).graph
     types = {value.name: value.type.tensor_type.elem_type for value in typed.value_info}

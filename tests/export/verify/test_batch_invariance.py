@@ -1,4 +1,4 @@
-"""Guarantee D1 at the graphs: a sentence's bits do not depend on what is computed beside it."""
+"""Guarantee D1 on the graphs: the bits of a sentence do not depend on the rest of the batch."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from elmo_export.verify.cases import batch_changes, parity_cases
 from elmo_runtime.characters import char_ids, trim
 from random_models import random_checkpoint, tiny_config
 
-# Widths of real models, whose kernels are cut into blocks; the tiny model would hide a block.
+# Kernels divide the widths of real models into blocks, which a tiny model would not show.
 PUBLISHED_FILTERS = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024))
 MODELS = {
     "tiny": {},
@@ -29,8 +29,8 @@ GRAPHS = {"padded": ("padded", FP32), "packed": ("packed", FP32), "int8": ("pack
 @pytest.fixture(params=GRAPHS)
 def run(request, checkpoint, session_of):
     """The joined graph as a function of a case and a number of threads."""
-    form, precision = GRAPHS[request.param]
-    model = build_joined(checkpoint, form=form, weight_format=precision)
+    form, weight_format = GRAPHS[request.param]
+    model = build_joined(checkpoint, form=form, weight_format=weight_format)
 
     def run(case, threads=1):
         session = session_of(model, threads)
@@ -44,22 +44,22 @@ def ragged_case(config):
     return next(case for case in parity_cases(config) if case.name == "5x7")
 
 
-def test_order_padding_and_batch_mates_leave_every_bit(checkpoint, run):
+def test_order_padding_and_the_rest_of_the_batch_change_no_bit(checkpoint, run):
     case = ragged_case(checkpoint.config)
-    whole = run(case)
+    together = run(case)
     for changed, numbers in batch_changes(case):
         for name, vectors in run(changed).items():
-            assert same_bits(vectors, taken(whole[name], name, numbers)), (name, numbers)
+            assert same_bits(vectors, taken(together[name], name, numbers)), (name, numbers)
 
 
-def test_a_different_batch_mate_would_be_noticed(checkpoint, run):
+def test_a_changed_sentence_is_found(checkpoint, run):
     case = ragged_case(checkpoint.config)
-    whole = run(case)
+    together = run(case)
     case.inputs["char_ids"][0, 0, 1] ^= 1
-    assert not same_bits(run(case)["elmo"], whole["elmo"])
+    assert not same_bits(run(case)["elmo"], together["elmo"])
 
 
-def test_threads_leave_every_bit(checkpoint, run):
+def test_the_number_of_threads_changes_no_bit(checkpoint, run):
     case = ragged_case(checkpoint.config)
     one, two = run(case, threads=1), run(case, threads=2)
     assert all(same_bits(one[name], two[name]) for name in one)
@@ -71,7 +71,7 @@ def taken(vectors, name, numbers):
 
 
 def same_bits(vectors, expected):
-    """Equal where both have rows; padding that only one has must be zero."""
+    """Whether common rows are equal and the padding of the longer array is zero."""
     length = min(vectors.shape[-2], expected.shape[-2])
     rest = [array[..., length:, :].any() for array in (vectors, expected)]
     bits = [array[..., :length, :].tobytes() for array in (vectors, expected)]
@@ -83,18 +83,18 @@ WORDS = ["", "a", "of", "word", "naïve", "日本語", "antidisestablishmentaria
 
 @pytest.mark.parametrize("filters", [PUBLISHED_FILTERS, ((1, 4), (3, 6), (8, 5))])
 @pytest.mark.parametrize("dim", [16, 40])
-def test_trimmed_characters_and_other_words_leave_every_bit_of_a_word(filters, dim, session_of):
+def test_trimmed_characters_and_other_words_change_no_bit_of_a_word(filters, dim, session_of):
     config = tiny_config(filters=filters, char_embedding_dim=dim)
     session = session_of(build_token_encoder(random_checkpoint(config)), 2)
     rows = char_ids(WORDS)
     (together,) = session.run(None, {"char_ids": rows})
     for number, row in enumerate(rows):
         trimmed = trim(row[None], max(width for width, _ in filters))
-        (alone,) = session.run(None, {"char_ids": trimmed})
-        assert alone.tobytes() == together[number : number + 1].tobytes(), WORDS[number]
+        (one_word,) = session.run(None, {"char_ids": trimmed})
+        assert one_word.tobytes() == together[number : number + 1].tobytes(), WORDS[number]
 
 
-def test_the_words_beside_those_of_a_batch_do_not_matter(tiny_checkpoint, session_of):
+def test_words_that_no_sentence_uses_change_no_bit(tiny_checkpoint, session_of):
     session = session_of(build_bilm(tiny_checkpoint, form="packed"))
     rng = np.random.default_rng(0)
     config = tiny_checkpoint.config

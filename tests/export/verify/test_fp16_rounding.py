@@ -1,4 +1,4 @@
-"""An FP16 graph is judged with the roundings that a GPU makes, which the CPU leaves out."""
+"""An FP16 graph is compared with the roundings of a GPU, which the CPU omits."""
 
 import numpy as np
 import onnx
@@ -27,14 +27,14 @@ def product_graph(weight):
 
 
 def test_inputs_weights_and_products_are_rounded(session_of):
-    """ONNX Runtime 1.32 drops the casts beside a product: it rounded the weights alone."""
+    """ONNX Runtime 1.32 drops the casts next to a product, so that it rounded only the weights."""
     x, weight = drawn(5, 16), drawn(16, 8)
     (y,) = session_of(with_roundings(product_graph(weight))).run(None, {"x": x})
     assert np.array_equal(y, halved(halved(x) @ halved(weight)))
 
 
-def test_every_product_of_a_model_is_reached(tiny_checkpoint, session_of):
-    """Each step's recurrent product in the Scan, too: twice as far from FP32 as without."""
+def test_every_product_of_a_model_is_rounded(tiny_checkpoint, session_of):
+    """The recurrent products in the Scan count too: they double the distance from FP32."""
     model = with_roundings(build_joined(tiny_checkpoint, weight_format=Fp16Weights()))
     onnx.checker.check_model(model, full_check=True)
     typed = onnx.shape_inference.infer_shapes(model).graph
