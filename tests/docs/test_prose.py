@@ -11,7 +11,20 @@ from prose import REPOSITORY, findings, pattern, phrases, prose, prose_files, ra
 # Uses of replaced phrases per 10,000 words. It falls as the text is rewritten, and never rises.
 LIMIT = 70.0
 # Every file below these paths is free of the phrases. Add a path when its text is rewritten.
-CLEAN = (".github/", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "RELEASE.md", "SECURITY.md", "docs/")
+CLEAN = (
+    ".github/",
+    "CHANGELOG.md",
+    "CODE_OF_CONDUCT.md",
+    "CONTRIBUTING.md",
+    "README.md",
+    "RELEASE.md",
+    "SECURITY.md",
+    "docs/",
+    "elmo_deploy/cli/",
+    "elmo_deploy/demo/",
+    "tests/cli/",
+    "tests/extras/",
+)
 
 
 def test_the_rate_of_replaced_phrases_is_below_its_limit():

@@ -1,4 +1,4 @@
-"""The wheel, a clean environment per extra, and the files that the pages speak of."""
+"""The wheel, a clean environment per extra, and the files that the pages name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pages import EXTRAS, ROOT
 from elmo_deploy.importers.bilm_hdf5 import export_hdf5
 from elmo_export.checkpoint import Checkpoint
 
-N_WORDS = 9000  # more than the 8192 words that sampled softmax draws by default
+N_WORDS = 9000  # More than the 8192 words that sampled softmax draws by default.
 RECIPE = {
     "batch_size": 32,
     "unroll_steps": 10,
@@ -27,7 +27,7 @@ RECIPE = {
     "n_epochs": 1,
     "n_negative_samples_batch": 64,
 }
-# pip and downloads are not run again: the environment is installed, the files are there.
+# pip and downloads are not run: the environment is installed and the files exist.
 PRELUDE = "set -euo pipefail; pip() { :; }; curl() { :; }; wget() { :; }; unzip() { :; }\n"
 
 
@@ -41,13 +41,13 @@ def wheel() -> Path:
 
 
 class Environment:
-    """A virtual environment with the wheel and some extras, and nothing of this repository."""
+    """A virtual environment with the wheel and some extras, without this repository."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def install(self, requirement: str) -> None:
-        """Install with the versions that the repository pins."""
+        """Install a requirement with the pinned versions of the repository."""
         if not self.folder.exists():
             subprocess.run([sys.executable, "-m", "venv", self.folder], check=True)
         command = [self.folder / "bin" / "python", "-m", "pip", "install", "--quiet"]
@@ -55,7 +55,7 @@ class Environment:
         subprocess.run([*command, "-c", ROOT / "constraints.txt", requirement], check=True)
 
     def run(self, words: Sequence[str | Path], cwd: Path) -> subprocess.CompletedProcess[str]:
-        """Run a command of the environment in this folder."""
+        """Run a command of the environment in a directory."""
         kept = {
             name: value
             for name, value in os.environ.items()
@@ -72,19 +72,19 @@ class Environment:
         )
 
     def shell(self, script: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-        """Run a script, which ends at the first command that fails."""
+        """Run a script that stops at the first failing command."""
         return self.run(["bash", "-c", PRELUDE + script], cwd)
 
     def python(self, program: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-        """Run a program by the environment's Python."""
+        """Run a program with the Python of the environment."""
         return self.run(["python", "-W", "error", "-c", program], cwd)
 
 
 @pytest.fixture(scope="session")
 def environment(wheel, tmp_path_factory) -> Callable[[str], Environment]:
-    """Name of an environment -> the environment, installed at its first use.
+    """Name of an environment -> the environment, which is installed at its first use.
 
-    The one of the training is the one of the export with more packages: torch is large.
+    The training environment extends the export environment, because torch is large.
     """
     folder = tmp_path_factory.mktemp("environments")
     ready: dict[str, Environment] = {}
@@ -102,7 +102,7 @@ def environment(wheel, tmp_path_factory) -> Callable[[str], Environment]:
 
 @pytest.fixture(scope="session")
 def material(tiny_checkpoint, tiny_bundle, tmp_path_factory) -> Path:
-    """A folder with every file that the pages name, of a tiny model."""
+    """A directory with every file that the pages name, from a tiny model."""
     folder = tmp_path_factory.mktemp("material")
     tiny_checkpoint.write(folder / "checkpoint")
     shutil.copytree(tiny_bundle, folder / "bundle")
@@ -120,7 +120,7 @@ def workplace(material, tmp_path) -> Path:
 
 
 def _write_published_weights(checkpoint: Checkpoint, folder: Path) -> None:
-    """options.json and weights.hdf5, and the same two in AllenNLP's archive."""
+    """options.json and weights.hdf5, and an AllenNLP archive with both."""
     options, weights = folder / "options.json", folder / "weights.hdf5"
     export_hdf5(checkpoint, options, weights)
     options.write_text(json.dumps(json.loads(options.read_text("utf-8")) | RECIPE))

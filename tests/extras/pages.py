@@ -1,4 +1,4 @@
-"""The code blocks of the README and the docs, and the extra that runs each of them."""
+"""The code blocks of the README and the docs, and the extra that each one needs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
-# Name of an environment -> what it is installed with.
+# Name of an environment -> its extras.
 EXTRAS = {
     "base": frozenset[str](),
     "cpu": frozenset({"cpu"}),
@@ -20,16 +20,16 @@ EXTRAS = {
     "tensorrt-rtx": frozenset({"tensorrt-rtx"}),
 }
 
-# What a block holds -> why it is not run. The first match counts.
+# Pattern in a block -> the reason not to run it. The first match counts.
 NOT_RUN = {
-    r"^make |^git clone|benchmarks/|^mkdocs|^pytest": "it is for a checkout",
+    r"^make |^git clone|benchmarks/|^mkdocs|^pytest": "it needs a clone",
     r"elmo-deploy\[gpu|--compiler tensorrt\b": "it needs a GPU",
     r"^(?:import|from) (?:ray|pyspark)\b|sentences\.mapInArrow": "it needs a cluster",
     r"\btorchrun\b": "tests/training/test_distributed.py runs several processes",
     r"^docker ": "it needs Docker",
 }
 
-# What a block holds -> its environment, where no `pip install` names the extras.
+# Pattern in a block -> its environment, if no `pip install` names the extras.
 NEEDS = {
     r"elmo-deploy (?:train|evaluate)\b": "train",
     r"elmo-deploy (?:export|verify)\b|^import torch\b|elmo_deploy import .*\bElmo\b": "export",
@@ -46,13 +46,13 @@ class Block:
 
     @property
     def why_not_run(self) -> str | None:
-        """The reason, or None where it can be run."""
+        """The reason, or None if it is run."""
         reasons = (why for rule, why in NOT_RUN.items() if re.search(rule, self.text, re.M))
         return next(reasons, None)
 
     @property
     def environment(self) -> str:
-        """The name of the environment that runs it; KeyError for extras that none has."""
+        """The name of the environment that runs it. KeyError: no environment has its extras."""
         if installed := re.search(r"pip install .*?elmo-deploy\[([\w,-]+)\]", self.text):
             names = {extras: name for name, extras in EXTRAS.items()}
             return names[frozenset(installed[1].split(","))]
@@ -61,7 +61,7 @@ class Block:
 
 
 def blocks(page: Path) -> Iterator[Block]:
-    """The blocks of a page that hold commands or Python, in order."""
+    """The blocks of a page with commands or Python code, in order."""
     for language, text in re.findall(
         r"^```(sh|python)\n(.*?)^```", page.read_text("utf-8"), re.M | re.S
     ):

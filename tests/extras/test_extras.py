@@ -1,4 +1,4 @@
-"""What each extra brings, and how the commands that need more say so."""
+"""What each extra installs, and how commands report a missing extra."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ WORKS = [
     ("cpu", "elmo-deploy doctor"),
     ("cpu", "elmo-deploy import --options options.json --weights weights.hdf5 -o imported"),
     ("cpu", "elmo-deploy embed bundle sentences.txt -o vectors.hdf5"),
+    ("cpu", "elmo-deploy embed english-small sentences.txt -o vectors.npz"),
     ("cpu", "elmo-deploy embed bundle - -o vectors.npz --outputs default < sentences.txt"),
     ("cpu", "elmo-deploy embed bundle sentences.txt -o vectors.safetensors --state warm"),
     ("cpu", f"elmo-deploy benchmark bundle {QUICK}"),
@@ -53,7 +54,7 @@ NEEDS_MORE = [
 
 
 @pytest.mark.parametrize("name", BRINGS)
-def test_an_extra_brings_its_packages_and_no_more(environment, tmp_path, name):
+def test_an_extra_installs_exactly_its_packages(environment, tmp_path, name):
     program = f"import importlib.util as u; print([n for n in {HEAVY} if u.find_spec(n)])"
     found = set(eval(environment(name).python(program, tmp_path).stdout))
     assert found == BRINGS[name]
@@ -73,7 +74,7 @@ def test_a_command_names_the_extra_that_it_needs(environment, workplace, name, s
     assert f"elmo-deploy[{extra}" in answer.stderr
 
 
-def test_the_environments_hold_the_wheel_and_not_the_checkout(environment, tmp_path):
+def test_the_environments_contain_the_wheel_and_not_the_clone(environment, tmp_path):
     program = "import elmo_deploy, elmo_export, elmo_runtime as r; print(r.__file__)"
     answer = environment("base").python(program, tmp_path)
     assert Path(answer.stdout.strip()).is_relative_to(environment("base").folder)
@@ -88,7 +89,7 @@ def test_pypi_takes_the_wheel_and_it_holds_the_operators(wheel):
     assert "elmo_runtime/backends/native/libelmo_native.so" in names
 
 
-def test_the_sdist_holds_what_its_tests_and_its_demo_need():
+def test_the_sdist_contains_the_files_of_its_tests_and_its_demo():
     """models/ and fuzz/ were missing, so `make demo` and the fuzzers' test failed in it."""
     if not (ROOT / ".git").exists():
         pytest.skip("git lists the files of the repository")
@@ -105,11 +106,11 @@ def test_the_sdist_holds_what_its_tests_and_its_demo_need():
     assert set(listed.stdout.splitlines()) <= found
 
 
-def test_the_version_is_the_one_of_the_wheel(environment, wheel, tmp_path):
+def test_the_version_is_that_of_the_wheel(environment, wheel, tmp_path):
     answer = environment("base").shell("elmo-deploy --version", tmp_path)
     assert answer.stdout.split() == ["elmo-deploy", wheel.name.split("-")[1]]
 
 
-def test_every_environment_is_of_extras_that_exist():
+def test_every_environment_uses_existing_extras():
     known = set(importlib.metadata.metadata("elmo-deploy").get_all("Provides-Extra"))
     assert set().union(*EXTRAS.values()) <= known

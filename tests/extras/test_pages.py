@@ -1,7 +1,7 @@
-"""What the README and the docs say is run where a user runs it: in an environment of its extra.
+"""The code of the README and the docs runs in the environment that a user would install.
 
-Each page is followed from top to bottom in one folder. The first lines of the README never worked
-in the environment that they told the user to install, and worked in the one of the tests.
+Each page runs from top to bottom in one directory. The first lines of the README failed in the
+environment that they described, and worked in that of the tests.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ RUNNABLE = [page for page in PAGES if any(not block.why_not_run for block in blo
 
 
 @pytest.mark.parametrize("page", RUNNABLE, ids=[str(page.relative_to(ROOT)) for page in RUNNABLE])
-def test_a_page_does_what_it_says(page, environment, workplace):
+def test_the_code_of_a_page_runs(page, environment, workplace):
     for block in blocks(page):
         if block.why_not_run:
             continue
@@ -26,13 +26,13 @@ def test_a_page_does_what_it_says(page, environment, workplace):
         assert answer.returncode == 0, f"{block.text}\n{answer.stdout}\n{answer.stderr}"
 
 
-def test_a_command_that_fails_is_noticed(environment, workplace):
-    """The control: a later command does not hide the failure of an earlier one."""
+def test_a_failing_command_is_found(environment, workplace):
+    """Negative control: a later command does not hide the failure of an earlier one."""
     script = "elmo-deploy embed absent sentences.txt -o vectors.npz\nelmo-deploy --version\n"
     assert environment("cpu").shell(script, workplace).returncode == 5
 
 
-def test_the_readme_is_among_them_and_names_extras_that_exist():
+def test_the_readme_is_run_and_names_existing_extras():
     readme = ROOT / "README.md"
     assert readme in RUNNABLE
     named = set(re.findall(r"elmo-deploy\[([\w,-]+)\]", readme.read_text("utf-8")))
