@@ -1,4 +1,4 @@
-"""`elmo-deploy import`: convert the files of bilm-tf, AllenNLP or SeqVec to a checkpoint."""
+"""`elmo-deploy import`: weights of bilm-tf, AllenNLP, TF Hub or SeqVec <-> a checkpoint."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from elmo_export.checkpoint import Checkpoint
+    from elmo_deploy.importers.detect import Imported
 
 FORMS = """one of
+elmo-deploy import PATH [--options options.json] [--vocab vocab.txt] -o CHECKPOINT,
 elmo-deploy import --options options.json --weights weights.hdf5 -o CHECKPOINT,
-elmo-deploy import --archive model.tar.gz [--options options.json] -o CHECKPOINT,
 elmo-deploy import --to-hdf5 CHECKPOINT -o DIRECTORY"""
-
 
 LAYER_NORM = (
     "note: the layer norm takes its statistics per sentence; AllenNLP takes them over the batch,"
@@ -26,10 +25,25 @@ def import_(
     output: Annotated[
         Path, typer.Option("--out", "-o", help="The directory to write.", show_default=False)
     ],
-    options: Annotated[Path | None, typer.Option(help="options.json of the weights.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="weights.hdf5.")] = None,
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="PATH",
+            help="weights.hdf5, AllenNLP's model.tar.gz, a TensorFlow checkpoint of bilm-tf, a"
+            " copy of TF Hub's module, or a .zip, .tar.gz or directory with one of them.",
+            show_default=False,
+        ),
+    ] = None,
+    options: Annotated[
+        Path | None, typer.Option(help="The options.json, if PATH does not contain it.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="The weights.hdf5.")] = None,
+    vocab: Annotated[
+        Path | None,
+        typer.Option(help="The vocabulary of the softmax in a TensorFlow checkpoint."),
+    ] = None,
     archive: Annotated[
-        Path | None, typer.Option(help="AllenNLP's model.tar.gz of a trained model.")
+        Path | None, typer.Option(help="The same as PATH, for AllenNLP's model.tar.gz.")
     ] = None,
     to_hdf5: Annotated[
         Path | None,
@@ -43,21 +57,17 @@ def import_(
     """Convert published weights to a checkpoint, or a checkpoint back to such weights."""
     from elmo_runtime.errors import InputError
 
-    match options, weights, archive, to_hdf5:
-        case Path(), Path(), None, None:
-            from elmo_deploy.importers.bilm_hdf5 import import_hdf5
+    given = [path for path in (source, weights, archive, to_hdf5) if path is not None]
+    if len(given) != 1 or (weights and not options) or (to_hdf5 and (options or vocab)):
+        raise InputError("these options cannot be combined", hint=FORMS)
+    if to_hdf5 is not None:
+        _write_hdf5(to_hdf5, output, as_json=as_json)
+        return
+    from elmo_deploy.importers.detect import Companions, import_path
 
-            _check(output)
-            _write(import_hdf5(options, weights), output, as_json=as_json)
-        case _, None, Path(), None:
-            from elmo_deploy.importers.allennlp_archive import import_archive
-
-            _check(output)
-            _write(import_archive(archive, options=options), output, as_json=as_json)
-        case None, None, None, Path():
-            _write_hdf5(to_hdf5, output, as_json=as_json)
-        case _:
-            raise InputError("these options cannot be combined", hint=FORMS)
+    _check(output)
+    imported = import_path(given[0], Companions(options=options, vocabulary=vocab))
+    _write(imported, output, as_json=as_json)
 
 
 def _check(output: Path) -> None:
@@ -68,19 +78,24 @@ def _check(output: Path) -> None:
     check_directory(output, kind=CHECKPOINT_FORMAT)
 
 
-def _write(checkpoint: Checkpoint, output: Path, *, as_json: bool) -> None:
+def _write(imported: Imported, output: Path, *, as_json: bool) -> None:
     from elmo_deploy.cli._terminal import console as terminal
     from elmo_deploy.cli.inspect import count_parameters
 
+    checkpoint = imported.checkpoint
     checkpoint.write(output)
     console = terminal.stderr()
     parameters = count_parameters(checkpoint.config)
     if any(mix.layer_norm for mix in checkpoint.mixes):
         console.print(LAYER_NORM)
+    if "softmax.weight" in checkpoint.tensors and checkpoint.vocabulary is None:
+        console.print("note: the softmax has no vocabulary; pass it by --vocab to evaluate")
     if as_json:
         names = [mix.name for mix in checkpoint.mixes]
-        terminal.print_json({"checkpoint": str(output), "parameters": parameters, "mixes": names})
+        result = {"checkpoint": str(output), "format": imported.format, "mixes": names}
+        terminal.print_json(result | {"parameters": parameters})
         return
+    console.print(f"found {imported.format}")
     console.print(f"{parameters:,} parameters -> {output}")
     for mix in checkpoint.mixes:
         weights = ", ".join(f"{weight:.6g}" for weight in mix.weights)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 WEIGHTS = "weights.th"
+BEST_WEIGHTS = "best.th"  # in the directory of a training that was not archived
 ADDED_FILES = "fta/"  # "files to archive": fta/<place in config.json>.options_file, .weight_file
 OPTIONS_FILE, WEIGHT_FILE = "options_file", "weight_file"
 NOT_INSIDE = "the cell clip, the projection clip, the skip connections and the activation"
@@ -70,7 +71,7 @@ def import_files(files: ModelFiles, options: Path | None) -> Checkpoint:
     description = _described(files)
     inside = files.path(f"{description.member}{OPTIONS_FILE}") if description.embedder else None
     options = options or inside
-    weights = files.path(WEIGHTS)
+    weights = files.path(WEIGHTS) or files.path(BEST_WEIGHTS)
     if weights is None:
         return _import_added_files(files, description, options)
     if options is None:

@@ -68,7 +68,14 @@ def test_an_archive_of_allennlp_becomes_the_same_checkpoint(
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["--options", "o.json"], ["--to-hdf5", "m", "--weights", "w"]]
+    "words",
+    [
+        [],
+        ["--options", "o.json"],
+        ["--to-hdf5", "m", "--weights", "w"],
+        ["--to-hdf5", "m", "--vocab", "v"],
+        ["model.tar.gz", "--archive", "model.tar.gz"],
+    ],
 )
 def test_import_lists_the_valid_combinations_of_options(run, tmp_path, words):
     answer = run("import", *words, "-o", tmp_path / "model")
@@ -80,9 +87,42 @@ def test_results_are_printed_as_json(run, published, tmp_path):
     options, weights = published
     words = ["--options", options, "--weights", weights, "-o", tmp_path / "model", "--json"]
     answer = json.loads(run("import", *words).stdout)
-    assert answer == {"checkpoint": str(tmp_path / "model"), "parameters": 12_208, "mixes": []}
+    assert answer == {
+        "checkpoint": str(tmp_path / "model"),
+        "format": "HDF5 weights of bilm-tf or AllenNLP",
+        "mixes": [],
+        "parameters": 12_208,
+    }
     back = run("import", "--to-hdf5", tmp_path / "model", "-o", tmp_path / "back", "--json")
     assert json.loads(back.stdout) == {
         "options": str(tmp_path / "back" / "options.json"),
         "weights": str(tmp_path / "back" / "weights.hdf5"),
     }
+
+
+def test_import_finds_out_what_it_was_given(run, published, tiny_checkpoint, tmp_path):
+    """Only HDF5 pairs and AllenNLP archives could be imported, and the user had to say which."""
+    answer = run("import", published[1], "-o", tmp_path / "checkpoint")
+    assert answer.code == 0
+    assert "found HDF5 weights of bilm-tf or AllenNLP" in answer.stderr
+    assert Checkpoint.read(tmp_path / "checkpoint").config == tiny_checkpoint.config
+
+
+def test_a_training_run_of_bilm_tf_can_be_evaluated(run, shared_data, tmp_path):
+    folder = shared_data / "migration-golden" / "bilm-tf-checkpoint" / "char"
+    answer = run("import", folder, "-o", tmp_path / "checkpoint")
+    assert answer.code == 0
+    assert "found a TensorFlow checkpoint of bilm-tf" in answer.stderr
+    (tmp_path / "text.txt").write_text("The cat is on the mat .\n" * 20)
+    words = ["evaluate", tmp_path / "checkpoint", "--text", tmp_path / "text.txt"]
+    answer = run(*words, "--batch-size", 2, "--json")
+    assert answer.code == 0 and "perplexity" in answer.stdout
+
+
+def test_a_softmax_without_its_words_is_named(run, shared_data, tmp_path):
+    folder = shared_data / "migration-golden" / "bilm-tf-checkpoint" / "one"
+    answer = run("import", folder, "-o", tmp_path / "checkpoint")
+    assert "the softmax has no vocabulary; pass it by --vocab" in answer.stderr
+    words = ["--vocab", folder.parent / "char" / "vocab.txt"]
+    answer = run("import", folder, *words, "-o", tmp_path / "again")
+    assert "no vocabulary" not in answer.stderr
