@@ -100,7 +100,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     prepare_streams()
     try:
         with exit_on_signals():
-            app([word for word in words if word != "--debug"], prog_name="elmo-deploy")
+            arguments = [word for word in words if word != "--debug"]
+            # Outside of standalone mode, usage errors are raised and not printed in a box.
+            code = app(arguments, prog_name="elmo-deploy", standalone_mode=False)
+            raise SystemExit(code if isinstance(code, int) else 0)
     except SystemExit as left:
         try:
             flush_streams()

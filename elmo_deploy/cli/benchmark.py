@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from elmo_deploy.cli._options.bundles import bundle_path
+
 if TYPE_CHECKING:
     from elmo_deploy.benchmark.loads import Load
     from elmo_deploy.benchmark.report.results import Report
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 
 def benchmark(
     bundles: Annotated[
-        list[Path], typer.Argument(metavar="BUNDLE", help="One or more bundle directories.")
+        list[Path],
+        typer.Argument(metavar="BUNDLE", help="One or more bundle directories, or english-small."),
     ],
     system: Annotated[
         list[str] | None,
@@ -80,6 +83,7 @@ def benchmark(
     from elmo_deploy.cli._terminal.console import print_json
     from elmo_runtime.text.sources import printable
 
+    bundles = [bundle_path(bundle) for bundle in bundles]
     jobs = _jobs(bundles, system, checkpoint, threads)
     loads = _loads(text, batch or [1, 8, 32], length or [8, 25], ragged)
     with _progress() as advance:

@@ -54,7 +54,12 @@ def inspect(
 def describe(path: Path) -> dict[str, Any]:
     """The output of `inspect`, in types that JSON supports."""
     from elmo_runtime.bundle.manifest import MANIFEST
+    from elmo_runtime.errors import ArtifactError
 
+    if not path.exists():
+        raise ArtifactError(
+            f"{path} does not exist", hint="name the directory of a bundle or a checkpoint"
+        )
     if (path / MANIFEST).exists():
         return _describe_bundle(path)
     return _describe_checkpoint(path)

@@ -7,9 +7,13 @@ from typing import Annotated
 
 import typer
 
+from elmo_deploy.cli._options.bundles import bundle_path
+
 
 def verify(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle directory.")],
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="The bundle directory.", callback=bundle_path)
+    ],
     checkpoint: Annotated[
         Path | None,
         typer.Option(

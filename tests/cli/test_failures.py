@@ -113,6 +113,40 @@ def test_every_command_has_a_help_text(run, command):
     assert answer.code == 0 and f"elmo-deploy {command}" in answer.stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "what", "hint"),
+    [
+        (("embed", "bundle", "a.txt"), "Missing option '--out' / '-o'", "embed --help"),
+        (("evaluate", "model", "--text", "a.txt", "b.txt"), "(b.txt)", "put patterns in quotes"),
+        (("exprot",), "No such command 'exprot'", "elmo-deploy --help"),
+        (("embed", "bundle", "a.txt", "-o", "o.npz", "--rows", "0"), "'--rows'", "embed --help"),
+    ],
+)
+def test_a_usage_error_is_one_line_and_a_hint(run, words, what, hint):
+    """It was a box of five lines, and a pattern that the shell expanded was not explained."""
+    answer = run(*words)
+    assert (answer.code, answer.stdout) == (2, "")
+    first, second = answer.stderr.splitlines()
+    assert first.startswith("error: ") and what in first
+    assert second.startswith("hint: ") and hint in second
+
+
+def test_without_arguments_the_help_is_shown(run):
+    answer = run()
+    assert "Exit codes:" in answer.stdout + answer.stderr and "error" not in answer.stderr
+
+
+def test_a_file_is_not_taken_for_a_bundle(run, bundle, tmp_path):
+    """`inspect FILE` said that FILE/config.json is not JSON; swapped arguments had no hint."""
+    text = tmp_path / "text.txt"
+    text.write_text("the cat\n")
+    for words in (("inspect", text), ("embed", text, bundle, "-o", tmp_path / "out.npz")):
+        answer = run(*words)
+        assert answer.code == 5 and f"{text} is a file, not a directory" in answer.stderr
+    answer = run("inspect", tmp_path / "absent")
+    assert answer.code == 5 and f"{tmp_path / 'absent'} does not exist" in answer.stderr
+
+
 def directory_of(kind, model, bundle, tmp_path):
     """A checkpoint, a bundle, or the directory of a training run."""
     if kind == "run":

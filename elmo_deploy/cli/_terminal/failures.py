@@ -16,7 +16,7 @@ from elmo_runtime.errors import (
 )
 from elmo_runtime.files.storage import storage_error
 
-UNEXPECTED, INTERRUPTED = 1, 130
+UNEXPECTED, USAGE, INTERRUPTED = 1, 2, 130
 _OUT_OF_MEMORY = re.compile(  # The words of torch, CUDA and C++.
     r"out of memory|not enough memory|bad_alloc|can't allocate memory", re.IGNORECASE
 )
@@ -41,6 +41,8 @@ def report_failure(error: BaseException, *, command: str = "") -> int:
     """Print the problem and its fix on stderr, and return the exit code."""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
+    if type(error).__name__ == "NoArgsIsHelpError":  # Its help text is printed already.
+        return USAGE
     known = known_error(error, command=command)
     if known is None:
         _say("error", f"{type(error).__name__}: {error}")
@@ -61,6 +63,8 @@ def known_error(error: BaseException, *, command: str = "") -> ElmoDeployError |
     """The corresponding error of elmo_runtime.errors, or None if there is none."""
     if isinstance(error, ElmoDeployError):
         return error
+    if usage := _usage_error(error):
+        return usage
     if isinstance(error, ModuleNotFoundError):
         return _missing_package(error, command)
     if isinstance(error, OSError) and error.filename is not None:
@@ -75,6 +79,24 @@ def known_error(error: BaseException, *, command: str = "") -> ElmoDeployError |
     if isinstance(error, UnicodeDecodeError):
         return InputError(f"the input is not UTF-8: {error.reason} at byte {error.start}")
     return None
+
+
+def _usage_error(error: BaseException) -> InputError | None:
+    """The error of a command line that cannot be parsed, or None for other errors.
+
+    Typer contains its own copy of click, so the error is recognized by its attributes.
+    """
+    if not hasattr(error, "format_message") or getattr(error, "exit_code", None) != USAGE:
+        return None
+    what = error.format_message()
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "elmo-deploy"
+    hint = f"see {command} --help"
+    if "unexpected extra argument" in what:
+        hint = (
+            f"put patterns in quotes, as in '*.txt', so that the shell does not expand them; {hint}"
+        )
+    return InputError(what.rstrip("."), hint=hint)
 
 
 def _missing_package(error: ModuleNotFoundError, command: str) -> ElmoDeployError | None:

@@ -99,7 +99,7 @@ def files_of(argument: str, *, format: str = "auto") -> list[Found]:
         return [(path.name, path)]
     matches = [Path(name) for name in sorted(glob.glob(argument, recursive=True))]
     if not matches:
-        hint = "name a file, a folder, a glob or -"
+        hint = "name a file, a directory or a quoted pattern, or use - to read stdin"
         raise InputError(f"{printable(argument)} does not exist", hint=hint)
     return [(match.name, _existing(match)) for match in matches if not match.is_dir()]
 
