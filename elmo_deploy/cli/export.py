@@ -34,18 +34,15 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Export a checkpoint to a bundle and compare every output with the reference model."""
+    from elmo_deploy.api import export as export_checkpoint
     from elmo_deploy.cli._terminal import console as terminal
     from elmo_deploy.cli._terminal import progress as reporting
-    from elmo_deploy.model.reference import reference
-    from elmo_export import Checkpoint, export_bundle
 
-    model = Checkpoint.read(checkpoint)
     with reporting.Cost() as cost, reporting.progress() as on_progress:
-        bundle = export_bundle(
-            model,
+        bundle = export_checkpoint(
+            checkpoint,
             out,
-            reference=reference(model),
-            precisions=precision or ["fp32"],
+            precisions=precision or "fp32",
             joined=joined,
             warm_sentences=_sentences(warm) if warm else None,
             on_progress=on_progress,

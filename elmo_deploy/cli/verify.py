@@ -29,15 +29,12 @@ def verify(
     """
     from dataclasses import asdict
 
+    from elmo_deploy.api import verify as verify_bundle
     from elmo_deploy.cli._terminal import console as terminal
     from elmo_deploy.cli._terminal import progress as reporting
-    from elmo_deploy.model.reference import reference
-    from elmo_export import Checkpoint, recover_checkpoint, verify_bundle
-    from elmo_runtime.bundle.manifest import Bundle
 
-    model = Checkpoint.read(checkpoint) if checkpoint else recover_checkpoint(Bundle.open(bundle))
     with reporting.Cost() as cost, reporting.progress() as on_progress:
-        rows = verify_bundle(bundle, reference=reference(model), on_progress=on_progress)
+        rows = verify_bundle(bundle, checkpoint=checkpoint, on_progress=on_progress)
     table = [asdict(row) for row in rows]
     if as_json:
         terminal.print_json({"bundle": str(bundle), **cost.figures(), "parity": table})

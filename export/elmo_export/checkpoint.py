@@ -13,9 +13,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
+from elmo_export.checkpoint_files import (
+    check_is_checkpoint,
+    halved,
+    read_options,
+    read_tensors,
+    read_vocabulary,
+)
 from elmo_export.importers import find_importer
 from elmo_export.own_files import (
     CHECKPOINT_FORMAT,
@@ -28,13 +34,10 @@ from elmo_export.own_files import (
 )
 from elmo_export.own_files import SOFTMAX as SOFTMAX
 from elmo_export.shapes import expected_shapes
-from elmo_runtime.bundle.manifest import MANIFEST
 from elmo_runtime.config import ElmoConfig
-from elmo_runtime.errors import CheckpointError, ConfigError, InputError, TextError
+from elmo_runtime.errors import CheckpointError, ConfigError, InputError
 from elmo_runtime.files.atomic import atomic_directory, sha256_of
-from elmo_runtime.float16 import FP16_MAX
 from elmo_runtime.mixes import NamedMix, check_mixes
-from elmo_runtime.text.vocabulary import read_words
 
 LAYER_MIX = ("layer_mix.weights", "layer_mix.gamma")  # (M, L+1) and (M,)
 LAYER_MIXES = "layer_mixes"  # key of config.json: the name of each mix and its do_layer_norm
@@ -42,7 +45,7 @@ LAYER_MIXES = "layer_mixes"  # key of config.json: the name of each mix and its 
 
 @dataclass(frozen=True, kw_only=True)
 class MixLabel:
-    """What a layer mix is called, and whether it normalizes its layers."""
+    """The name of a layer mix, and whether it normalizes its layers."""
 
     name: str
     do_layer_norm: bool = False
@@ -50,17 +53,25 @@ class MixLabel:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An ELMo as arrays: tensors carry the names of `elmo_deploy.Elmo`'s state dict.
+    """An ELMo as arrays.
 
-    `softmax.weight`, `softmax.bias`, `layer_mix.weights` and `layer_mix.gamma` are optional.
-    mix_labels has one label per layer mix; without labels the mixes are called "0", "1", ....
-    The first mix is the default of a bundle.
+    Args:
+        config: The sizes of the model.
+        tensors: Arrays by the names of the state dict of `elmo_deploy.Elmo`. `softmax.weight`,
+            `softmax.bias`, `layer_mix.weights` and `layer_mix.gamma` are optional.
+        vocabulary: The words of the softmax.
+        provenance: The origin of the weights.
+        mix_labels: One label per layer mix; by default, the names are "0", "1" and so on. The
+            first mix is the default of a bundle.
+
+    Raises:
+        CheckpointError: A tensor is missing, misshapen or unexpected, or a mix cannot be used.
     """
 
     config: ElmoConfig
     tensors: Mapping[str, NDArray[np.float32]]
     vocabulary: tuple[str, ...] | None = None
-    provenance: Mapping[str, str] = field(default_factory=dict)  # where the weights come from
+    provenance: Mapping[str, str] = field(default_factory=dict)
     mix_labels: tuple[MixLabel, ...] = ()
 
     def __repr__(self) -> str:
@@ -69,7 +80,7 @@ class Checkpoint:
         return f"Checkpoint of {weights:,} weights in {len(self.tensors)} tensors, {words}"
 
     def __post_init__(self) -> None:
-        """Refuse missing, unexpected or misshapen tensors, and layer mixes that cannot be used."""
+        """Reject missing, unexpected or misshapen tensors, and layer mixes that cannot be used."""
         expected = expected_shapes(self.config) | self._optional_shapes()
         for name, shape in expected.items():
             if name not in self.tensors:
@@ -78,18 +89,19 @@ class Checkpoint:
                 raise CheckpointError(
                     f"tensor {name} is {self.tensors[name].shape}, the options say {shape}"
                 )
-        surplus = sorted(set(self.tensors) - set(expected))
-        if surplus:
-            raise CheckpointError(f"unknown tensors: {', '.join(surplus)}")
+        if unexpected := sorted(set(self.tensors) - set(expected)):
+            raise CheckpointError(f"unknown tensors: {', '.join(unexpected)}")
         self._label_mixes()
 
     def _label_mixes(self) -> None:
-        held = len(self.tensors.get(LAYER_MIX[1], ()))
+        n_mixes = len(self.tensors.get(LAYER_MIX[1], ()))
         if not self.mix_labels:
-            labels = tuple(MixLabel(name=str(number)) for number in range(held))
-            object.__setattr__(self, "mix_labels", labels)  # the way of a frozen dataclass
-        if len(self.mix_labels) != held:
-            raise CheckpointError(f"{len(self.mix_labels)} names are given for {held} layer mixes")
+            labels = tuple(MixLabel(name=str(number)) for number in range(n_mixes))
+            object.__setattr__(self, "mix_labels", labels)  # the class is frozen
+        if len(self.mix_labels) != n_mixes:
+            raise CheckpointError(
+                f"{len(self.mix_labels)} names are given for {n_mixes} layer mixes"
+            )
         try:
             check_mixes(self.mixes, self.config)
         except InputError as error:
@@ -110,7 +122,7 @@ class Checkpoint:
         )
 
     def _optional_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the tensors that only some models have; a pair has as many rows in both."""
+        """Shapes of the optional tensors; both tensors of a pair have the same number of rows."""
         shapes: dict[str, tuple[int, ...]] = {}
         widths = (self.config.projection_dim, self.config.n_layers + 1)
         for (matrix, vector), width in zip((SOFTMAX, LAYER_MIX), widths, strict=True):
@@ -154,13 +166,12 @@ class Checkpoint:
             ConfigError: config.json is malformed.
         """
         folder = Path(folder)
-        _refuse_other_directories(folder)
-        options = _read_options(folder / CONFIG)
-        tensors = _read_tensors(folder)
+        check_is_checkpoint(folder)
+        options = read_options(folder / CONFIG)
         return cls(
             config=ElmoConfig.from_options(options),
-            tensors={name: _widened(name, tensor) for name, tensor in tensors.items()},
-            vocabulary=_read_vocabulary(folder / VOCABULARY),
+            tensors=read_tensors(folder),
+            vocabulary=read_vocabulary(folder / VOCABULARY),
             provenance=dict(options.get("provenance", {}))
             | {"model.safetensors sha256": sha256_of(folder / WEIGHTS)},
             mix_labels=_mix_labels(folder / CONFIG, options),
@@ -180,7 +191,7 @@ class Checkpoint:
             InputError: Files of others would be lost.
             ArtifactError: The disk is full.
         """
-        stored = _halved(self.tensors) if half else self.tensors
+        stored = halved(self.tensors) if half else self.tensors
         with atomic_directory(Path(folder), kind=CHECKPOINT_FORMAT) as scratch:
             options = self.config.to_options()
             if self.provenance:
@@ -200,95 +211,8 @@ class Checkpoint:
             save_file(tensors, scratch / WEIGHTS, metadata={MARK: mark})
 
 
-def _refuse_other_directories(folder: Path) -> None:
-    """Raise CheckpointError where the directory is one that is easily taken for a checkpoint."""
-    if (folder / WEIGHTS).exists():
-        return
-    if (folder / MANIFEST).exists():
-        raise CheckpointError(
-            f"{folder} is a bundle, not a checkpoint",
-            hint="name the checkpoint that the bundle was exported from",
-        )
-    if (folder / "checkpoint" / WEIGHTS).exists():
-        raise CheckpointError(
-            f"{folder} is the directory of a training run",
-            hint=f"name its checkpoint: {folder / 'checkpoint'}",
-        )
-
-
-def _read_tensors(folder: Path) -> dict[str, NDArray[Any]]:
-    """The tensors of one file or of two. Raises CheckpointError."""
-    tensors = _load(folder / WEIGHTS)
-    if not (folder / SOFTMAX_WEIGHTS).exists():
-        return tensors
-    softmax = _load(folder / SOFTMAX_WEIGHTS)
-    if unexpected := sorted(set(softmax) - set(SOFTMAX)):
-        raise CheckpointError(
-            f"{folder / SOFTMAX_WEIGHTS} holds {', '.join(unexpected)}, not only a softmax"
-        )
-    if twice := sorted(set(softmax) & set(tensors)):
-        raise CheckpointError(
-            f"{WEIGHTS} and {SOFTMAX_WEIGHTS} in {folder} both hold {', '.join(twice)}",
-            hint=f"remove {SOFTMAX_WEIGHTS} if it belongs to another model",
-        )
-    return tensors | softmax
-
-
-def _load(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        return load_file(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{path} does not exist", hint=f"a checkpoint holds it next to {CONFIG}"
-        ) from error
-    except (SafetensorError, OSError, TypeError) as error:  # TypeError: bfloat16
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-
-
-def _widened(name: str, tensor: NDArray[Any]) -> NDArray[np.float32]:
-    if tensor.dtype not in (np.float16, np.float32, np.float64):
-        raise CheckpointError(f"tensor {name} is {tensor.dtype}, must be a floating-point type")
-    return tensor.astype(np.float32, copy=False)
-
-
-def _halved(tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float16]]:
-    for name, tensor in tensors.items():
-        largest = float(np.abs(tensor).max(initial=0))
-        if largest > FP16_MAX:
-            raise CheckpointError(
-                f"tensor {name} holds {largest:.3g}, beyond float16's {FP16_MAX:.0f}"
-            )
-    return {name: tensor.astype(np.float16) for name, tensor in tensors.items()}
-
-
-def _read_vocabulary(path: Path) -> tuple[str, ...] | None:
-    if not path.exists():
-        return None
-    try:
-        return read_words(path)
-    except TextError as error:
-        raise CheckpointError(error.what, hint=error.hint) from error
-
-
-def _read_options(path: Path) -> dict[str, Any]:
-    try:
-        options = json.loads(path.read_bytes())  # bytes may begin with a byte order mark
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{path} does not exist",
-            hint="make one by: elmo-deploy import | train",
-        ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not JSON: {error}") from error
-    if not isinstance(options, dict):
-        raise ConfigError(f"{path} holds {type(options).__name__}, must be an object")
-    if not isinstance(origin := options.get("provenance", {}), dict):
-        raise ConfigError(f"{path}: provenance is {origin!r}, must be an object")
-    return options
-
-
 def _mix_labels(path: Path, options: Mapping[str, Any]) -> tuple[MixLabel, ...]:
-    """The labels in config.json; a checkpoint of an earlier version has none."""
+    """The labels in config.json; checkpoints of earlier versions have none."""
     labels = options.get(LAYER_MIXES, [])
     try:
         found = tuple(MixLabel(**label) for label in labels)

@@ -1,4 +1,4 @@
-"""The README.md of a bundle: what it holds, where it comes from, how to use it."""
+"""The README.md of a bundle: contents, origin and use."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Contextual word vectors from a bidirectional language model over characters (Pet
 as verified ONNX graphs.
 
 ```python
-from elmo_runtime import Embedder
+from elmo_deploy import Embedder
 
 with Embedder.load("path/to/this/directory") as elmo:
     out = elmo.embed(["the cat is on the mat", "dogs are in the fog"])
-    out["elmo"]  # a list of (tokens, {output_dim}) arrays
+    out.elmo  # a list of (tokens, {output_dim}) arrays
 ```
 
-or `elmo-deploy embed path/to/this/directory sentences.txt -o vectors.hdf5`.
+On the command line: `elmo-deploy embed path/to/this/directory sentences.txt -o vectors.hdf5`
 
 ## Model
 {model}
@@ -30,21 +30,21 @@ or `elmo-deploy embed path/to/this/directory sentences.txt -o vectors.hdf5`.
 ## Graphs
 {graphs}
 
-The inputs and outputs of each are listed in `manifest.json`. `samples/` holds a few sentences and
-the reference's answers, `state/warm.safetensors` the fixed state of `state="warm"`.
+`manifest.json` lists the inputs and outputs of each graph. `samples/` contains the golden sentences
+with the outputs of the reference, `state/warm.safetensors` the fixed state of `state="warm"`.
 
 ## Source
 {source}
 
 ## Parity
-Largest deviation of a graph from the PyTorch reference, over all outputs and cases.
+The largest deviation of each graph from the PyTorch reference, over all outputs and cases.
 
 {parity}
 """
 
 
 def model_card(manifest: Manifest, checkpoint: Checkpoint) -> str:
-    """Markdown; the same bundle gives the same text."""
+    """The text in Markdown; the same bundle gives the same text."""
     config = manifest.config
     count = sum(tensor.size for name, tensor in checkpoint.tensors.items() if "softmax" not in name)
     model = {
@@ -70,14 +70,14 @@ def model_card(manifest: Manifest, checkpoint: Checkpoint) -> str:
 MIXES = """
 ## Layer mixes
 `elmo` and `default` are gamma * sum of softmax(weights) * layers. They use the default mix unless
-a call names another one: `elmo.embed(sentences, mix="{name}")`.
+a call names another mix: `elmo.embed(sentences, mix="{name}")`.
 
 {table}
 """
 
 
 def _mixes(mixes: Sequence[NamedMix]) -> str:
-    """The section on mixes; empty for a model that was trained without."""
+    """The section on mixes; empty for a model without trained mixes."""
     if not mixes:
         return ""
     rows = [

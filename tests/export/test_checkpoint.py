@@ -97,8 +97,8 @@ def with_softmax(checkpoint: Checkpoint, words: int = 5) -> Checkpoint:
     return dataclasses.replace(checkpoint, tensors={**checkpoint.tensors, **softmax})
 
 
-def test_the_softmax_is_in_a_file_of_its_own(tiny_checkpoint, tmp_path):
-    """It was a part of model.safetensors, though no vector needs it."""
+def test_the_softmax_is_in_a_separate_file(tiny_checkpoint, tmp_path):
+    """It was a part of model.safetensors, although no vector needs it."""
     checkpoint = with_softmax(tiny_checkpoint)
     checkpoint.write(tmp_path / "checkpoint")
     assert set(load_file(tmp_path / "checkpoint" / "softmax.safetensors")) == set(SOFTMAX)
@@ -107,7 +107,7 @@ def test_the_softmax_is_in_a_file_of_its_own(tiny_checkpoint, tmp_path):
     assert all((back.tensors[n] == t).all() for n, t in checkpoint.tensors.items())
 
 
-def test_a_checkpoint_without_its_softmax_is_whole(tiny_checkpoint, tmp_path):
+def test_a_checkpoint_can_be_read_without_its_softmax(tiny_checkpoint, tmp_path):
     with_softmax(tiny_checkpoint).write(tmp_path / "checkpoint")
     (tmp_path / "checkpoint" / "softmax.safetensors").unlink()
     assert not set(SOFTMAX) & set(Checkpoint.read(tmp_path / "checkpoint").tensors)
@@ -130,7 +130,7 @@ def test_a_checkpoint_in_one_file_is_read_and_replaced(tiny_checkpoint, tmp_path
 
 
 def test_a_checkpoint_without_softmax_replaces_one_that_has_it(tiny_checkpoint, tmp_path):
-    """The softmax of the old model must not stay for the new one to be read with."""
+    """The softmax of the old model must not stay, because the new model would be read with it."""
     with_softmax(tiny_checkpoint).write(tmp_path / "checkpoint")
     (tmp_path / "checkpoint" / "notes.txt").write_text("mine")
     tiny_checkpoint.write(tmp_path / "checkpoint")

@@ -1,4 +1,4 @@
-"""The layer mixes that a user trained are in the bundle, used, checked and given back."""
+"""A bundle stores, uses and verifies the layer mixes that a user trained."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAMES = ("ner", "pos")
 
 
 def trained_checkpoint(do_layer_norm=False, **changes):
-    """A random ELMo with two mixes that are far from equal shares."""
+    """A random ELMo with two mixes whose weights differ."""
     model = Elmo.from_checkpoint(
         random_checkpoint(tiny_config(**changes)), mix_names=NAMES, do_layer_norm=do_layer_norm
     )
@@ -40,7 +40,7 @@ def trained_checkpoint(do_layer_norm=False, **changes):
 
 @pytest.fixture(scope="module", autouse=True)
 def small_matrix():
-    """Few parity cases: what they find does not depend on how many they are."""
+    """Fewer parity cases, for tests that do not need a thorough comparison."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("elmo_export.verify.cases.SHAPES", [(1, 2), (5, 7), (3, 13)])
         yield
@@ -65,7 +65,7 @@ def bundle(trained, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expected(trained):
-    """The outputs of the trained module: mix -> (batch, length, 2P) and (batch, 2P)."""
+    """The outputs of the trained module per mix: (batch, length, 2P) and (batch, 2P)."""
     with torch.inference_mode():
         out = Elmo.from_checkpoint(trained)(torch.tensor(oracle.padded_ids(SENTENCES)))
     return {
@@ -76,20 +76,20 @@ def expected(trained):
 
 @pytest.fixture(scope="module", params=["onnxruntime-cpu", "auto"])
 def embedder(bundle, request):
-    """On the graphs, and on what runs here by default."""
+    """An embedder on ONNX Runtime, and one on the default backend."""
     with Embedder.load(bundle.path, backend=request.param, precision="fp32") as elmo:
         yield elmo
 
 
-def test_a_call_without_a_mix_gets_the_first_trained_one(embedder, expected):
-    """`elmo` and `default` of the bundle differed by 0.5 from the trained module in silence."""
+def test_a_call_without_a_mix_uses_the_first_trained_mix(embedder, expected):
+    """`elmo` and `default` silently differed by 0.5 from the trained module."""
     out = embedder.embed(SENTENCES, outputs=["elmo", "default"])
     elmo, default = expected["ner"]
     assert np.abs(out.padded("elmo") - elmo).max() < BUNDLE_FLOAT32
     assert np.abs(out["default"] - default).max() < BUNDLE_FLOAT32
 
 
-def test_every_trained_mix_has_its_name(embedder, expected):
+def test_every_trained_mix_can_be_selected_by_name(embedder, expected):
     out = embedder.embed(SENTENCES, outputs=["elmo", "default"], mixes=NAMES)
     for name in NAMES:
         elmo, default = expected[name]
@@ -99,7 +99,7 @@ def test_every_trained_mix_has_its_name(embedder, expected):
         assert np.abs(one.padded("elmo") - elmo).max() < BUNDLE_FLOAT32
 
 
-def test_a_mix_of_the_caller_still_wins(embedder, tiny_checkpoint):
+def test_a_mix_of_the_caller_overrides_the_trained_mixes(embedder, tiny_checkpoint):
     out = embedder.embed(SENTENCES, outputs=["elmo", "layers"], mix_weights=[0, 0, 0])
     for elmo, layers in zip(out["elmo"], out["layers"], strict=True):
         assert np.abs(elmo - layers.mean(axis=0)).max(initial=0) < BUNDLE_FLOAT32
@@ -110,8 +110,8 @@ def test_a_stream_takes_a_mix_by_name(embedder, expected):
     assert np.abs(last["elmo"][0] - expected["pos"][0][-1]).max() < BUNDLE_FLOAT32
 
 
-def test_a_sentence_in_windows_is_mixed_as_a_whole(bundle, trained):
-    """A layer norm needs the whole sentence, and a window is a part of it."""
+def test_a_long_sentence_is_mixed_in_one_piece(bundle, trained):
+    """A layer norm needs the complete sentence, and a segment is a part of it."""
     sentence = [f"word{number}" for number in range(70)]
     with Embedder.load(bundle.path, backend="onnxruntime-cpu", token_budget=24) as small:
         out = small.embed([sentence], outputs=["elmo", "default", "lstm_outputs2"], mixes=NAMES)
@@ -125,13 +125,13 @@ def test_a_sentence_in_windows_is_mixed_as_a_whole(bundle, trained):
 
 
 def test_the_rest_of_the_batch_changes_no_bit(bundle):
-    """The statistics of a layer norm were those of the batch."""
+    """The layer norm used statistics of the batch."""
     with Embedder.load(bundle.path, backend="onnxruntime-cpu", cache_words=0) as elmo:
-        whole = elmo.embed(SENTENCES, outputs=["elmo", "default"], mixes=NAMES)
+        together = elmo.embed(SENTENCES, outputs=["elmo", "default"], mixes=NAMES)
         for row, sentence in enumerate(SENTENCES):
-            alone = elmo.embed([sentence], outputs=["elmo", "default"], mixes=NAMES)
-            for key in alone:
-                assert alone[key][0].tobytes() == whole[key][row].tobytes()
+            single = elmo.embed([sentence], outputs=["elmo", "default"], mixes=NAMES)
+            for key in single:
+                assert single[key][0].tobytes() == together[key][row].tobytes()
 
 
 def test_the_parity_table_and_the_samples_use_the_trained_mixes(bundle, trained):
@@ -145,8 +145,8 @@ def test_the_parity_table_and_the_samples_use_the_trained_mixes(bundle, trained)
     assert len(samples["elmo"]) == len(NAMES)
 
 
-def test_a_mix_that_export_drops_or_changes_is_beyond_tolerance(tmp_path, monkeypatch):
-    """The parity table said ok: the reference was given the mixes of the graph."""
+def test_a_mix_that_export_loses_or_changes_exceeds_the_tolerance(tmp_path, monkeypatch):
+    """The check passed, because the reference was given the mixes of the graph."""
     checkpoint = trained_checkpoint()
     for change in (
         {"weights": (0.0, 0.0, 0.0)},
@@ -160,7 +160,7 @@ def test_a_mix_that_export_drops_or_changes_is_beyond_tolerance(tmp_path, monkey
     assert not (tmp_path / "b").exists()
 
 
-def test_verify_notices_a_mix_that_changed_in_the_manifest(bundle, trained, tmp_path):
+def test_verify_finds_a_mix_that_changed_in_the_manifest(bundle, trained, tmp_path):
     copy = shutil.copytree(bundle.path, tmp_path / "bundle")
     forge(copy, lambda content: content["mixes"][1].update(gamma=2.0))
     with pytest.raises(VerificationError, match="trained mixes"):
@@ -169,8 +169,8 @@ def test_verify_notices_a_mix_that_changed_in_the_manifest(bundle, trained, tmp_
         Embedder.load(copy, backend="onnxruntime-cpu")
 
 
-def test_the_checkpoint_comes_back_with_its_mixes(bundle, trained):
-    """recover_checkpoint dropped them."""
+def test_the_recovered_checkpoint_has_its_mixes(bundle, trained):
+    """recover_checkpoint lost them."""
     back = recover_checkpoint(Bundle.open(bundle.path))
     assert back.mixes == trained.mixes
     assert back.tensors.keys() == trained.tensors.keys()
@@ -196,8 +196,8 @@ def test_models_without_layer_norm_have_the_same_graphs_as_without_mixes(tiny_ch
             assert build(mixed, form=form) == build(plain, form=form)
 
 
-def test_a_bundle_of_schema_1_has_equal_shares(tiny_bundle, tmp_path):
-    """Old bundles hold no mixes; they are still read."""
+def test_a_bundle_of_schema_1_has_a_mix_of_equal_weights(tiny_bundle, tmp_path):
+    """Old bundles have no mixes, but can be opened."""
     old = shutil.copytree(tiny_bundle, tmp_path / "bundle")
     forge(old, lambda content: (content.pop("mixes"), content.update(schema=1)))
     assert Bundle.open(old).mixes == ()
@@ -207,7 +207,7 @@ def test_a_bundle_of_schema_1_has_equal_shares(tiny_bundle, tmp_path):
 
 
 def flip_layer_norm(content):
-    """Let the mixes say the contrary of what the graphs can do."""
+    """Invert the layer norm of every mix, so that the mixes contradict the graphs."""
     before = any(mix["layer_norm"] for mix in content["mixes"])
     for mix in content["mixes"]:
         mix["layer_norm"] = not before
@@ -229,7 +229,7 @@ def flip_layer_norm(content):
         flip_layer_norm,
     ],
 )
-def test_a_manifest_with_bad_mixes_is_refused(edit, bundle, tmp_path):
+def test_a_manifest_with_malformed_mixes_is_rejected(edit, bundle, tmp_path):
     copy = shutil.copytree(bundle.path, tmp_path / "bundle")
     forge(copy, edit)
     with pytest.raises(BundleVersionError):
@@ -244,14 +244,14 @@ def test_a_manifest_with_bad_mixes_is_refused(edit, bundle, tmp_path):
         ({"weights": np.full((2, 3), np.inf, np.float32)}, "mix_weights ner"),
     ],
 )
-def test_a_checkpoint_whose_mix_no_call_could_use_is_refused(change, said):
+def test_a_checkpoint_with_an_unusable_mix_is_rejected(change, said):
     checkpoint = trained_checkpoint()
     tensors = {f"layer_mix.{name}": array for name, array in change.items()}
     with pytest.raises(CheckpointError, match=said):
         dataclasses.replace(checkpoint, tensors={**checkpoint.tensors, **tensors})
 
 
-def test_names_of_mixes_are_of_different_printable_text():
+def test_names_of_mixes_must_differ_and_be_printable():
     for names in (("a", "a"), ("a", ""), ("a", "b\n"), ("a", " b")):
         with pytest.raises(CheckpointError, match="layer mix"):
             Elmo(tiny_config(), mix_names=names).to_checkpoint()
