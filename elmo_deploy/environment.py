@@ -1,7 +1,7 @@
 """What this machine can run: packages, driver, devices, and the backends that really work.
 
-Every backend is tried, not asked: onnxruntime-gpu without CUDA lists the CUDA provider as
-available and then computes on the CPU.
+Every backend computes something, because lists of providers are not reliable: onnxruntime-gpu
+without CUDA lists the CUDA provider as available and then computes on the CPU.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _EXP = (
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that was looked at; `hint` says how to mend it when it is not ok."""
+    """The result of one check; `hint` says how to fix it if it is not ok."""
 
     subject: str
     ok: bool
@@ -60,12 +60,12 @@ class Environment:
 
     @property
     def usable(self) -> bool:
-        """True when at least one backend answered."""
+        """True if at least one backend works."""
         return any(backend.ok for backend in self.backends)
 
 
 def examine() -> Environment:
-    """Look at this machine; takes a second and changes nothing."""
+    """Check this machine; this takes a second and changes nothing."""
     packages = {name: _version(name) for name in PACKAGES}
     driver = find_driver()
     return Environment(
@@ -87,7 +87,7 @@ def find_driver() -> Finding:
     loaded = DRIVER.exists()
     try:
         devices = _cuda_devices()
-    except Exception:  # cuda-bindings is missing, or damaged in one of many ways
+    except Exception:  # cuda-bindings is missing or damaged, in one of many ways
         detail = "loaded" if loaded else "no NVIDIA driver"
         hint = 'pip install "elmo-deploy[gpu]" to see the devices' if loaded else ""
         return Finding(subject="NVIDIA driver", ok=loaded, detail=detail, hint=hint)
@@ -97,7 +97,7 @@ def find_driver() -> Finding:
 
 
 def try_onnxruntime(subject: str, provider: str, *, extra: str) -> Finding:
-    """Compute one number with this provider and no other."""
+    """Compute one number with this provider only."""
     install = f'pip install "elmo-deploy[{extra}]"'
 
     def attempt() -> str:
@@ -113,7 +113,7 @@ def try_onnxruntime(subject: str, provider: str, *, extra: str) -> Finding:
 
 
 def try_native() -> Finding:
-    """Load our own CPU library; without it, ONNX Runtime computes on the CPU."""
+    """Load the native CPU library; without it, ONNX Runtime computes on the CPU."""
     from elmo_runtime.backends.native.cores import usable_cores
     from elmo_runtime.backends.native.library import LIBRARY, instruction_set
     from elmo_runtime.errors import BackendUnavailableError
@@ -130,9 +130,9 @@ def try_native() -> Finding:
 
 
 def _hint_for_native(is_built: bool) -> str:
-    """What to do about the native library where it cannot be loaded; it is optional."""
+    """The fix if the native library cannot be loaded; the library is optional."""
     if platform.system() != "Linux" or platform.machine() != "x86_64":
-        return ""  # there is no form of it for this machine
+        return ""  # it does not exist for this machine
     from elmo_runtime.installation import INSTALL_AGAIN
 
     if is_built or shutil.which("g++") or shutil.which("clang++"):
@@ -141,12 +141,12 @@ def _hint_for_native(is_built: bool) -> str:
 
 
 def try_tensorrt(module: str, driver: Finding) -> Finding:
-    """Start the library; without a device it can still build engines but not run them."""
+    """Start the library; without a device it can build engines but not run them."""
     subject = module.replace("_", "-")
 
     def attempt() -> str:
         library = importlib.import_module(module)
-        if not hasattr(library, "Runtime"):  # the empty folder of a package that was uninstalled
+        if not hasattr(library, "Runtime"):  # the empty directory of an uninstalled package
             reinstall = f"pip install --no-cache-dir --force-reinstall {subject}"
             raise BackendUnavailableError(f"{module} is damaged", hint=reinstall)
         if library.Runtime(library.Logger(library.Logger.ERROR)) is None:
@@ -159,7 +159,7 @@ def try_tensorrt(module: str, driver: Finding) -> Finding:
 
 
 def find_traps(packages: dict[str, str | None]) -> list[Finding]:
-    """Combinations that look right and are not."""
+    """Find combinations of packages that look right but do not work."""
     if not (packages["onnxruntime"] and packages["onnxruntime-gpu"]):
         return []
     return [
@@ -174,12 +174,12 @@ def find_traps(packages: dict[str, str | None]) -> list[Finding]:
 
 
 def _which_onnxruntime() -> str:
-    """The distribution whose files are in place: the build for GPUs knows the CUDA provider."""
+    """The distribution that was installed last: only the build for GPUs has the CUDA provider."""
     from elmo_runtime.backends.onnxruntime.backend import CUDA, import_onnxruntime
 
     try:
         providers = import_onnxruntime().get_available_providers()
-    except Exception:  # damaged, which the backends report
+    except Exception:  # it is damaged, and the backends report that
         return "one of them"
     return "onnxruntime-gpu" if CUDA in providers else "onnxruntime (without CUDA)"
 
@@ -191,7 +191,7 @@ def _attempt(subject: str, attempt: Callable[[], str], *, hint: str) -> Finding:
         return Finding(subject=subject, ok=False, detail=f"{error.name} is missing", hint=hint)
     except BackendUnavailableError as error:
         return Finding(subject=subject, ok=False, detail=error.what, hint=error.hint)
-    except Exception as error:  # a native library fails in its own ways; each is the answer
+    except Exception as error:  # native libraries raise many kinds of errors; each is a result
         return Finding(subject=subject, ok=False, detail=_one_line(error))
 
 
@@ -216,10 +216,10 @@ def _compute_exp(onnxruntime: Any, provider: str) -> None:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     session = onnxruntime.InferenceSession(_EXP, options, providers=[provider])
     if session.get_providers()[0] != provider:
-        raise RuntimeError(f"onnxruntime took {session.get_providers()[0]} instead")
+        raise RuntimeError(f"onnxruntime used {session.get_providers()[0]} instead")
     (answer,) = session.run(None, {"x": np.ones(1, np.float32)})
     if not math.isclose(float(answer[0]), math.e, rel_tol=1e-4):
-        raise RuntimeError(f"exp(1) came out as {float(answer[0])}")
+        raise RuntimeError(f"exp(1) is {float(answer[0])}, not e")
 
 
 def _cuda_devices() -> list[str]:
@@ -239,5 +239,5 @@ def _cuda_devices() -> list[str]:
 def _version(package: str) -> str | None:
     try:
         return version(package) or None
-    except (PackageNotFoundError, KeyError, TypeError, OSError):  # absent, or without metadata
+    except (PackageNotFoundError, KeyError, TypeError, OSError):  # none, or without metadata
         return None

@@ -1,1 +1,1 @@
-"""Backends and precisions side by side: loads -> systems in turn -> statistics -> report."""
+"""Comparison of backends and precisions: loads -> systems in turn -> statistics -> report."""

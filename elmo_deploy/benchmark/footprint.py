@@ -1,4 +1,4 @@
-"""What a system costs beside time: the memory of its process and of the device."""
+"""The cost of a system besides time: the memory of its process and of the device."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ STATUS = Path("/proc/self/status")
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes are of the system's own process; None where the platform does not tell."""
+    """Bytes of the system's own process; None if the platform does not report them."""
 
-    load_seconds: float  # from the import of the library to a model that is ready
-    first_vector_seconds: float  # from the same start to the vectors of the first sentence
-    loaded_bytes: int | None  # resident once the model is ready
-    peak_bytes: int | None  # highest resident size while all loads ran
-    device_bytes: int | None  # device memory in use after them, less what was in use before
+    load_seconds: float  # from the import of the library until the model is ready
+    first_vector_seconds: float  # from the same start until the vectors of the first sentence
+    loaded_bytes: int | None  # resident when the model is ready
+    peak_bytes: int | None  # highest resident size during all loads
+    device_bytes: int | None  # device memory in use after the loads, minus that before
 
 
 def resident_bytes() -> int | None:
@@ -28,15 +28,15 @@ def resident_bytes() -> int | None:
 
 
 def peak_resident_bytes() -> int | None:
-    """Highest resident memory this process ever had.
+    """Highest resident memory of this process so far.
 
-    Not getrusage: there a spawned process starts with the peak of its parent.
+    getrusage is no alternative: its peak of a spawned process starts with that of the parent.
     """
     return _status_bytes("VmHWM:")
 
 
 def device_bytes_in_use() -> int | None:
-    """Memory of the first GPU that is in use, by whatever process; None without a GPU."""
+    """Memory of the first GPU that all processes use; None without a GPU."""
     try:
         free, total = Device.open().free_and_total()
     except (BackendError, BackendUnavailableError):

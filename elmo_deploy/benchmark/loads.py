@@ -1,4 +1,4 @@
-"""What is measured: batches of a fixed shape, and batches as ragged as real text."""
+"""The loads of a benchmark: batches of a fixed shape, and batches as ragged as real text."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from elmo_runtime.text import find_sources
 
 Sentence = tuple[str, ...]  # tokens
 
-# Without a text, sentence lengths are lognormal with the mean and spread of English news, and
-# words follow Zipf's law over as many types as a corpus of a few million tokens has.
+# Without a text, sentence lengths are lognormal with the mean and spread of English news. Words
+# follow Zipf's law over as many types as a corpus of a few million tokens has.
 MEAN_LENGTH, LENGTH_SIGMA, MAX_LENGTH = 20.0, 0.6, 100
 N_TYPES, ZIPF_EXPONENT = 60_000, 1.05
-N_DRAWN = 2000  # sentences; a grid that needs more words starts over
+N_DRAWN = 2000  # sentences; a grid that needs more words repeats them
 N_RAGGED = 3  # calls of a ragged load
 
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """Calls made one after another; a call is one batch of sentences."""
+    """Consecutive calls; a call is one batch of sentences."""
 
     name: str
     batch: int
@@ -39,19 +39,19 @@ class Load:
 
     @property
     def n_tokens(self) -> int:
-        """Real tokens of one pass over the calls; sentence marks are not counted."""
+        """Tokens of one pass over the calls, without boundary tokens and padding."""
         return sum(len(sentence) for call in self.calls for sentence in call)
 
 
 def read_sentences(path: Path) -> list[Sentence]:
-    """The sentences of a text in any format that `embed` reads; empty ones are left out.
+    """The sentences of a text in any format that `embed` reads, without empty ones.
 
-    Raises InputError when there is no sentence, TextError for a line that gives none.
+    Raises InputError if there is no sentence, and TextError for a line that cannot be read.
     """
     sources = find_sources([str(path)])
     sentences = [tuple(tokens) for tokens in read_all_sentences(sources)]
     if not sentences:
-        raise InputError(f"{path} holds no sentence", hint="give a text, one sentence per line")
+        raise InputError(f"{path} contains no sentence", hint="give a text, one sentence per line")
     return sentences
 
 
@@ -60,7 +60,7 @@ def drawn_sentences(count: int, generator: np.random.Generator) -> list[Sentence
     vocabulary = _vocabulary(generator)
     ranks = np.arange(1, N_TYPES + 1, dtype=np.float64)
     cumulative = np.cumsum(ranks**-ZIPF_EXPONENT)
-    center = np.log(MEAN_LENGTH) - LENGTH_SIGMA**2 / 2  # so that the mean, not the median, is 20
+    center = np.log(MEAN_LENGTH) - LENGTH_SIGMA**2 / 2  # makes the mean 20, not the median
     lengths = generator.lognormal(center, LENGTH_SIGMA, count).round().clip(1, MAX_LENGTH)
     return [
         tuple(
@@ -72,7 +72,7 @@ def drawn_sentences(count: int, generator: np.random.Generator) -> list[Sentence
 
 
 def grid_load(batch: int, length: int, sentences: Sequence[Sentence], *, n_calls: int = 1) -> Load:
-    """Batches in which every sentence has `length` tokens: the running text, cut anew."""
+    """Batches in which every sentence has `length` tokens: the text, split again."""
     words = itertools.cycle(itertools.chain.from_iterable(sentences))
     calls = tuple(
         tuple(tuple(itertools.islice(words, length)) for _ in range(batch)) for _ in range(n_calls)
@@ -83,7 +83,7 @@ def grid_load(batch: int, length: int, sentences: Sequence[Sentence], *, n_calls
 def ragged_load(
     batch: int, sentences: Sequence[Sentence], *, n_calls: int, by_length: bool = False
 ) -> Load:
-    """Batches of whole sentences in the text's order; by_length: the same ones, sorted first."""
+    """Batches of the text's sentences in order; `by_length` sorts the same sentences first."""
     chosen = list(itertools.islice(itertools.cycle(sentences), batch * n_calls))
     if by_length:
         chosen.sort(key=len)
@@ -97,7 +97,7 @@ def ragged_load(
 
 
 def sentences_for(text: Path | None, *, seed: int = 0) -> list[Sentence]:
-    """The sentences of a text; without one, drawn ones, the same for the same seed."""
+    """The sentences of a text; without a text, random ones that the seed decides."""
     if text is None:
         return drawn_sentences(N_DRAWN, np.random.default_rng(seed))
     return read_sentences(text)
@@ -106,9 +106,9 @@ def sentences_for(text: Path | None, *, seed: int = 0) -> list[Sentence]:
 def standard_loads(
     text: Path | None, *, batches: Sequence[int], lengths: Sequence[int], ragged: int
 ) -> list[Load]:
-    """The grid of batch sizes and lengths, then three ragged batches, as they come and sorted.
+    """The grid of batch sizes and lengths, then three ragged batches in text order and sorted.
 
-    text None: words and lengths are drawn. ragged 0: the grid alone.
+    Without a text, words and lengths are random. With `ragged` 0, the grid is all.
     """
     sentences = sentences_for(text)
     loads = [grid_load(batch, length, sentences) for length in lengths for batch in batches]
@@ -121,7 +121,7 @@ def standard_loads(
 
 
 def _vocabulary(generator: np.random.Generator) -> list[str]:
-    """Distinct lower-case words; frequent ones are short, as in every language."""
+    """Distinct lower-case words; frequent words are short, as in natural language."""
     typical = np.minimum(2.3 + 0.55 * np.log(np.arange(1, N_TYPES + 1)), 7.5)
     lengths = generator.lognormal(np.log(typical), 0.35).round().clip(1, 30).astype(int)
     letters = generator.integers(ord("a"), ord("z") + 1, lengths.sum(), dtype=np.uint8)

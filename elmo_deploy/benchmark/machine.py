@@ -1,4 +1,4 @@
-"""The machine and the versions that figures belong to."""
+"""The machine and the package versions of a measurement."""
 
 from __future__ import annotations
 
@@ -20,17 +20,26 @@ PACKAGES = (
     "tensorrt",
     "tensorrt-rtx",
 )
-# What decides how fast matrix products run on x86 and ARM.
-TELLING_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm", "sve")
+# The instructions that decide how fast matrix products run on x86 and ARM.
+RELEVANT_FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "amx_int8",
+    "asimddp",
+    "i8mm",
+    "sve",
+)
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, cores that this process may use, memory, GPUs, operating system, versions."""
+    """Processor, cores of this process, memory, GPUs, operating system and versions."""
     cpu = _cpu_info()
     flags = set(cpu.get("flags", cpu.get("Features", "")).split())
     return {
         "processor": cpu.get("model name", platform.machine()),
-        "instructions": [flag for flag in TELLING_FLAGS if flag in flags],
+        "instructions": [flag for flag in RELEVANT_FLAGS if flag in flags],
         "cores": usable_cpus(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "gpu": find_driver().detail,
@@ -41,7 +50,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def _cpu_info() -> dict[str, str]:
-    """The first core's section of /proc/cpuinfo; empty where there is none."""
+    """The first core's section of /proc/cpuinfo; empty if the file does not exist."""
     try:
         first = Path("/proc/cpuinfo").read_text("utf-8").split("\n\n", 1)[0]
     except OSError:

@@ -1,4 +1,4 @@
-"""Times one system: passes over a load's calls, taken while the machine is quiet."""
+"""Timing of one system: passes over a load's calls while the machine is quiet."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from elmo_deploy.benchmark.loads import Load, Sentence
 from elmo_deploy.benchmark.quiet import DISTURBED, CpuTime, wait_until_quiet
 
-Embed = Callable[[Sequence[Sentence]], object]  # one batch in, its vectors out
+Embed = Callable[[Sequence[Sentence]], object]  # one batch -> its vectors
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Seconds of every call, pass after pass.
+    """Seconds of every call, pass by pass.
 
-    disturbed: another process worked meanwhile. waited: seconds lost to others' work.
+    `disturbed`: another process worked during the sample. `waited`: seconds of waiting for others.
     """
 
     passes: tuple[tuple[float, ...], ...]
@@ -25,15 +25,15 @@ class Sample:
 
     @property
     def seconds(self) -> float:
-        """Of the fastest pass over all calls: what the others add is noise."""
+        """Seconds of the fastest pass over all calls; the other passes only add noise."""
         return min(sum(calls) for calls in self.passes)
 
 
 def take_sample(embed: Embed, load: Load, *, minimum: float, patience: float) -> Sample:
-    """Repeat the load for at least `minimum` seconds while nothing else works.
+    """Repeat the load for at least `minimum` seconds while no other process works.
 
-    A disturbed sample is taken anew while `patience` seconds last; the last one is kept and
-    says so. With patience 0 the first one is kept.
+    A disturbed sample is repeated for up to `patience` seconds; then the last one is returned and
+    marked as disturbed. With patience 0 the first sample is returned.
     """
     began = time.monotonic()
     while True:

@@ -1,4 +1,4 @@
-"""The files and threads that a system is measured with."""
+"""The files and threads of a measurement."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Subject:
-    """checkpoint None: torch entries take random weights of the bundle's shape."""
+    """Without a checkpoint, torch systems use random weights of the bundle's shape."""
 
     bundle: Path
     checkpoint: Path | None = None

@@ -1,1 +1,1 @@
-"""elmo-deploy inside other systems, one file each; none of them is needed by the rest."""
+"""elmo-deploy in other systems, one file per system; no other module needs them."""

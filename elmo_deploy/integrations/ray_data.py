@@ -20,7 +20,7 @@ class EmbedText:
 
     Texts are split at white space, as `elmo-deploy embed` splits the same column of a file.
 
-    Leave CPUs to Ray: its reading tasks need at least one that no actor holds, or all wait.
+    Leave at least one CPU without an actor: Ray's reading tasks need it, or all tasks wait.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class EmbedText:
         self._text, self._outputs = text, outputs
 
     def __call__(self, table: Any) -> Any:
-        """A pyarrow Table or RecordBatch -> the same with the vectors, float32, beside."""
+        """A pyarrow Table or RecordBatch -> the same with columns of float32 vectors."""
         column = table.column(self._text).to_pylist()
         sentences = [split_line(cell) if isinstance(cell, str) else cell for cell in column]
         out = self._embedder.embed(sentences, outputs=self._outputs)

@@ -17,7 +17,7 @@ from elmo_runtime.config import ElmoConfig
 
 
 class Highway(nn.Module):
-    """gate * relu(transform(x)) + (1 - gate) * x. Always relu, whatever the CNN's activation."""
+    """gate * relu(transform(x)) + (1 - gate) * x, with relu also where the CNN uses tanh."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Highway(nn.Module):
         return gate * torch.relu(self.transform(x)) + (1 - gate) * x
 
     def reset_parameters(self, generator: torch.Generator) -> None:
-        """The paper's start: the gate is nearly shut, so x passes through."""
+        """The paper's initialization: the gate is nearly closed, so x passes through."""
         for linear in (self.transform, self.gate):
             reset_linear(linear, generator)
         nn.init.constant_(self.gate.bias, -2.0)
@@ -58,14 +58,14 @@ class CharCnn(nn.Module):
         return vectors.view(*char_ids.shape[:-1], vectors.shape[-1])
 
     def embed(self, char_ids: Tensor) -> Tensor:
-        """(words, characters) -> (words, characters, d); id 0, no character, is a row of zeros."""
+        """(words, characters) -> (words, characters, d); id 0, no character, gives zeros."""
         return F.embedding(char_ids, F.pad(self.embedding, (0, 0, 1, 0)))
 
     def convolve(self, characters: Tensor) -> Tensor:
-        """(words, characters, d) -> (words, F), max over positions before the activation."""
+        """(words, characters, d) -> (words, F): the activation of the maximum over positions."""
         x = characters.transpose(1, 2)
         maxima = [convolution(x).amax(dim=-1) for convolution in self.convolutions]
-        # relu and tanh are monotonic: the activation of the maximum is the maximum of activations.
+        # relu and tanh are monotonic, so this equals the maximum of the activations.
         return self.activation(torch.cat(maxima, dim=-1))
 
     def project(self, features: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class CharCnn(nn.Module):
         reset_linear(self.projection, generator)
 
     def reset_convolution(self, convolution: nn.Conv1d, generator: torch.Generator) -> None:
-        """Uniform below relu, normal below tanh, as bilm-tf draws them."""
+        """Uniform before relu and normal before tanh, as in bilm-tf."""
         if self.activation is torch.relu:
             nn.init.uniform_(convolution.weight, -0.05, 0.05, generator)
         else:

@@ -21,7 +21,7 @@ from elmo_runtime.errors import InputError
 
 
 class ElmoOutput(NamedTuple):
-    """What an ELMo says of a batch; every row past a sentence's length is 0."""
+    """The outputs for a batch; every row past a sentence's length is 0."""
 
     word_emb: Tensor  # (batch, length, P)
     layers: list[Tensor]  # 0..n of (batch, length, 2P)
@@ -82,8 +82,8 @@ class Elmo(nn.Module):
     def forward(self, char_ids: Tensor, state: LstmState | None = None) -> ElmoOutput:
         """Shifted ids (batch, length, characters) int32 or int64, 0 past a sentence -> ElmoOutput.
 
-        `state` continues an earlier batch row by row; without it every row starts from zero.
-        Raises InputError for an id out of range or an empty row between tokens.
+        Each row continues from its row of `state`, by default from the zero state. Raises
+        InputError for an id out of range or an empty row between tokens.
         """
         lengths = lengths_of(char_ids)
         tokens = self.char_cnn(add_sentence_marks(char_ids, lengths))
@@ -101,7 +101,7 @@ class Elmo(nn.Module):
         )
 
     def reset_parameters(self, generator: torch.Generator) -> None:
-        """The paper's initialization, the same for the same generator state."""
+        """The paper's initialization; the generator decides all weights."""
         for part in self.modules():
             if isinstance(part, CharCnn | ProjectedLstm):
                 part.reset_parameters(generator)
@@ -166,7 +166,7 @@ class Elmo(nn.Module):
         vocabulary: Sequence[str] | None = None,
         provenance: Mapping[str, str] | None = None,
     ) -> Checkpoint:
-        """Config and weights, the layer mixes included, as float32 arrays of their own."""
+        """Config, weights and layer mixes, copied to float32 arrays."""
         return Checkpoint(
             config=self.config,
             tensors={
@@ -201,7 +201,7 @@ def _refuse_dropout(dropout: object) -> None:
 
 
 def _mix_names(n_mixes: int | None, names: Sequence[str] | None) -> tuple[str, ...]:
-    """One name per mix. Raises InputError if there are more or fewer."""
+    """Return one name per mix; raise InputError for another number of names."""
     if names is None:
         return tuple(map(str, range(1 if n_mixes is None else n_mixes)))
     if isinstance(names, str) or n_mixes not in (None, len(names)):
@@ -210,10 +210,10 @@ def _mix_names(n_mixes: int | None, names: Sequence[str] | None) -> tuple[str, .
 
 
 def lengths_of(char_ids: Tensor) -> Tensor:
-    """(batch, length, characters) -> real tokens of each sentence (batch,).
+    """(batch, length, characters) -> number of real tokens of each sentence (batch,).
 
-    A token is real if any of its ids is above 0. Checked here because an id out of range is
-    an unrecoverable device fault on CUDA, and a hole would shift every token after it.
+    A token is real if any of its ids is above 0. Raises InputError for an id out of range, which
+    is an unrecoverable device fault on CUDA, and for a gap, which would shift the tokens after it.
     """
     if ((char_ids < 0) | (char_ids >= characters.N_CHARACTERS)).any():
         raise InputError(f"char_ids hold values outside 0..{characters.N_CHARACTERS - 1}")

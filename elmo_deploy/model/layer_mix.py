@@ -1,4 +1,4 @@
-"""ELMo = gamma * sum_k softmax(w)_k layer_k (Peters et al. 2018, equation 1)."""
+"""ELMo = gamma * sum_k softmax(w)_k layer_k: equation 1 of https://arxiv.org/abs/1802.05365."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from elmo_runtime.mixes import LAYER_NORM_EPSILON
 
 
 class LayerMix(nn.Module):
-    """N independent mixes over one biLM run; weights (N, layers) start at 0, gamma (N,) at 1.
+    """N independent mixes of the same layers; weights (N, layers) start at 0, gamma (N,) at 1.
 
-    do_layer_norm: whether a mix normalizes its layers first, one flag for all mixes or one per
-    mix. The statistics are per sentence, so a sentence's vectors do not depend on the rest of its
-    batch. bilm-tf and AllenNLP take them over the whole batch.
+    `do_layer_norm` decides whether a mix normalizes its layers first: one flag for all mixes or one
+    per mix. The statistics are per sentence, so the result is batch-invariant. bilm-tf and AllenNLP
+    compute them over the batch.
     """
 
     def __init__(
@@ -34,8 +34,8 @@ class LayerMix(nn.Module):
         """Layers of (batch, length, 2P), mask (batch, length) -> one such tensor per mix."""
         return mix(layers, mask, self.weights, self.gamma, self.do_layer_norm)
 
-    def regulariser(self, coefficient: float) -> Tensor:
-        """L2 on the weights alone (paper: 0.001 lets them vary, 1 keeps them near the mean)."""
+    def regularizer(self, coefficient: float) -> Tensor:
+        """L2 of the weights, not of gamma. Paper: 0.001 lets them vary, 1 keeps them near equal."""
         return coefficient * self.weights.square().sum()
 
 
@@ -46,7 +46,7 @@ def mix(
     gamma: Tensor,
     do_layer_norm: Sequence[bool],
 ) -> list[Tensor]:
-    """Layers of (batch, length, 2P), weights (N, layers), gamma (N,) -> N tensors like a layer."""
+    """Layers (batch, length, 2P), weights (N, layers), gamma (N,) -> N of (batch, length, 2P)."""
     normalized = [normalize(layer, mask) for layer in layers] if any(do_layer_norm) else []
     shares = torch.softmax(weights, dim=-1)
     return [
@@ -58,8 +58,9 @@ def mix(
 def normalize(layer: Tensor, mask: Tensor) -> Tensor:
     """(batch, length, 2P) -> the same with mean 0 and variance 1 over each sentence's real values.
 
-    One scalar mean and one population variance per sentence. Sums are FP32 or wider: in FP16 the
-    count of values is infinite from 64 tokens of width 1024. A sentence of no tokens stays 0.
+    Each sentence has one scalar mean and one population variance. Sums are FP32 or wider, because
+    in FP16 the number of values is infinite from 64 tokens of width 1024. A sentence without tokens
+    stays 0.
     """
     x = layer.to(torch.promote_types(layer.dtype, torch.float32))
     real = mask.unsqueeze(-1).to(x.dtype)

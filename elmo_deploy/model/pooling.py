@@ -1,4 +1,4 @@
-"""Token vectors -> one vector per sentence, as version 3 of the TF Hub module."""
+"""Token vectors -> one vector per sentence, as in version 3 of the TF Hub module."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def mean_over_tokens(vectors: Tensor, mask: Tensor) -> Tensor:
-    """(batch, length, D), mask (batch, length) -> (batch, D); a sentence of no tokens gives 0.
+    """(batch, length, D), mask (batch, length) -> (batch, D); a sentence without tokens gives 0.
 
-    Sums are FP32 or wider: in FP16 the sum over a long sentence leaves the range.
+    Sums are FP32 or wider, because in FP16 the sum over a long sentence overflows.
     """
     x = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
     real = mask.unsqueeze(-1).to(x.dtype)

@@ -1,6 +1,6 @@
-"""The reference with numpy arrays: the inputs and outputs of docs/reference/graphs.md, by Elmo.
+"""The reference model with the inputs and outputs of docs/reference/graphs.md, as numpy arrays.
 
-An exported graph or engine is right when it agrees with this function.
+An exported graph or engine is correct if it agrees with this function.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ Reference = Callable[..., dict[str, Array]]
 
 
 def reference(checkpoint: Checkpoint, *, dtype: torch.dtype = torch.float32) -> Reference:
-    """A function of the inputs of the `joined` graph, by name, that returns its outputs by name.
+    """Return a function from the inputs of the `joined` graph to its outputs, both by name.
 
     char_ids (B, T, characters) int32, 0 past each length; lengths (B,); initial_h (L, 2, B, P);
-    initial_c (L, 2, B, C); mix_weights (M, L+1), gamma (M,), layer_norm (M,), 0 if omitted.
-    Without mix_weights the mixes are those that the checkpoint holds. The function raises
-    InputError where lengths and char_ids disagree.
+    initial_c (L, 2, B, C); mix_weights (M, L+1), gamma (M,), layer_norm (M,), by default 0.
+    Without mix_weights the checkpoint's own mixes are used. The function raises InputError if
+    lengths and char_ids disagree.
     """
     with torch.device("cpu"):  # a caller may have set another default device
         model = Elmo.from_checkpoint(checkpoint).to(dtype).eval()

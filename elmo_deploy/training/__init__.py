@@ -1,4 +1,4 @@
-"""Text -> a trained checkpoint: vocabulary, corpus, losses, the loop, evaluation."""
+"""Text -> a trained checkpoint: vocabulary, corpus, losses, training loop and evaluation."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ __all__ = [
     "train",
 ]
 
-# Loaded at their first use: a vocabulary is counted where torch is not installed.
+# Imported at their first use, so that a vocabulary can be counted without torch.
 _MODULE_OF = {
     "Evaluation": "evaluation.perplexity",
     "Prediction": "evaluation.predictions",

@@ -1,4 +1,4 @@
-"""Where a model runs."""
+"""The device of a model."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from elmo_runtime.errors import BackendUnavailableError, InputError
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is this process's own GPU where there is one, and the CPU otherwise.
+    """Return the torch device; `auto` is the GPU of this process if there is one, else the CPU.
 
-    Raises InputError for a name that torch does not know, BackendUnavailableError without a GPU.
+    Raises InputError for a name that torch does not know, and BackendUnavailableError for `cuda`
+    without a GPU.
     """
     if name == "auto":
         if not torch.cuda.is_available():

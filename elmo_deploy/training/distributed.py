@@ -1,7 +1,7 @@
-"""Several processes that share one batch: who reads which rows, and means over all of them.
+"""Several processes that share one batch: the rows of each process, and means over all processes.
 
 Every process reads the same streams and takes its own rows, so that N processes compute what one
-with an N times larger batch would.
+process with an N times larger batch would.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ class Processes:
 
     rank: int = 0
     count: int = 1
-    ours: bool = False  # the group of processes was made here
+    owns_group: bool = False  # whether `join` made the process group
 
     @classmethod
     def join(cls, device: torch.device) -> Processes:
-        """Join the others that torchrun started; alone when it did not start this one."""
-        ours = not dist.is_initialized()
-        if ours and not dist.is_torchelastic_launched():
+        """Join the processes that torchrun started; without torchrun, this is the only process."""
+        owns_group = not dist.is_initialized()
+        if owns_group and not dist.is_torchelastic_launched():
             return cls()
-        if ours:
+        if owns_group:
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        return cls(dist.get_rank(), dist.get_world_size(), ours)
+        return cls(dist.get_rank(), dist.get_world_size(), owns_group)
 
     def leave(self) -> None:
-        """Part from the others, if it was `join` that brought them together."""
-        if self.ours:
+        """Destroy the process group if `join` made it."""
+        if self.owns_group:
             dist.destroy_process_group()
 
     def wait(self) -> None:
-        """Return when every process has come here."""
+        """Return when every process has called this."""
         self.any(False)
 
     def rows(self, per_process: int) -> slice:
-        """The rows of the common batch that are this process's own."""
+        """The rows of the shared batch that belong to this process."""
         return slice(self.rank * per_process, (self.rank + 1) * per_process)
 
     def mean(self, x: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class Processes:
         return torch.cat(parts, dim=dim)
 
     def average(self, gradients: Gradients) -> Gradients:
-        """The mean of every gradient over all processes, rows merged and dense ones in one go."""
+        """The mean of every gradient over all processes; all dense ones in one call."""
         if self.count == 1:
             return gradients
         dense = {n: g for n, g in gradients.items() if isinstance(g, Tensor)}
@@ -92,7 +92,7 @@ class Processes:
         return merge_rows(rows, values / self.count)
 
     def _gather_ragged(self, x: Tensor) -> Tensor:
-        """Concatenate tensors whose first size differs from process to process."""
+        """Concatenate tensors whose first dimension differs between processes."""
         size = torch.tensor([len(x)], device=x.device)
         sizes = [int(s) for s in self.join_rows(size, 0)]
         padded = x.new_zeros(max(sizes), *x.shape[1:])
@@ -102,7 +102,7 @@ class Processes:
 
 
 def merge_rows(rows: Tensor, values: Tensor) -> RowGradient:
-    """Rows that may repeat -> distinct rows with the sums of their values."""
+    """Rows with repetitions -> distinct rows with the sums of their values."""
     distinct, places = torch.unique(rows, return_inverse=True)
     sums = values.new_zeros(len(distinct), *values.shape[1:])
     return RowGradient(distinct, sums.index_add_(0, places, values))

@@ -1,4 +1,4 @@
-"""The biLM as a language model: words in, cross-entropy of the words that follow out."""
+"""The biLM as a language model: words -> vectors that predict the words that follow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from elmo_runtime.config import ElmoConfig
 
 
 class Hidden(NamedTuple):
-    """Top outputs (2, rows, steps, P), forward and backward, and where the LSTMs stand."""
+    """Top outputs (2, rows, steps, P), forward and backward, and the final state."""
 
     vectors: Tensor
     state: LstmState  # (layers, 2, rows, P) and (layers, 2, rows, C)
@@ -84,14 +84,14 @@ class LanguageModel(nn.Module):
         return self.bilm.zero_state(self.softmax.weight.new_zeros(n_rows))
 
     def reset_parameters(self, generator: torch.Generator) -> None:
-        """The paper's initialization, the same for the same generator state."""
+        """The paper's initialization; the generator decides all weights."""
         for part in self.modules():
             if isinstance(part, CharCnn | ProjectedLstm | Softmax):
                 part.reset_parameters(generator)
 
     @torch.no_grad()
     def load_checkpoint(self, checkpoint: Checkpoint, *, with_softmax: bool) -> bool:
-        """Take over the weights; returns whether those of the softmax were among them."""
+        """Copy the weights; return whether those of the softmax were included."""
         takes_softmax = with_softmax and all(name in checkpoint.tensors for name in SOFTMAX)
         for name, parameter in self.named_parameters():
             if takes_softmax or name not in SOFTMAX:
@@ -101,7 +101,7 @@ class LanguageModel(nn.Module):
     def to_checkpoint(
         self, vocabulary: Sequence[str], *, provenance: Mapping[str, str]
     ) -> Checkpoint:
-        """The weights as they stand, softmax and vocabulary included."""
+        """The current weights with softmax and vocabulary."""
         return Checkpoint(
             config=self.config,
             tensors={name: _array(p) for name, p in self.named_parameters()},
@@ -111,7 +111,7 @@ class LanguageModel(nn.Module):
 
 
 def detached(state: LstmState) -> LstmState:
-    """The same state, cut from the graph: no gradient crosses the edge of a window."""
+    """The same state without its graph: no gradient crosses the edge of a window."""
     return LstmState(state.h.detach(), state.c.detach())
 
 

@@ -1,4 +1,4 @@
-"""What a training run is at one moment: weights, optimizer, text position, LSTM states, sums.
+"""The state of a training run: weights, optimizer, text position, LSTM states and sums.
 
 It computes gradients and can be saved and restored; the loop itself is in `loop.py`.
 """
@@ -29,7 +29,7 @@ from elmo_deploy.training.softmax import RowGradient, SampledSoftmax, draw_negat
 
 
 class Learner:
-    """Learns from windows; `step` counts the updates."""
+    """Computes gradients from windows; `step` counts the updates."""
 
     def __init__(
         self,
@@ -55,12 +55,12 @@ class Learner:
         self._device = model.softmax.weight.device
         self._loss_sums = torch.zeros(2, dtype=torch.float64, device=self._device)
         self._word_sums = torch.zeros(2, dtype=torch.float64, device=self._device)  # unknown, all
-        self._windows = 0  # behind the sums, since the last record
-        self._seconds_before = self._told_seconds = 0.0
+        self._windows = 0  # in the sums, since the last record
+        self._seconds_before = self._reported_seconds = 0.0
         self._clock = time.monotonic()
 
     def gradients(self) -> Gradients:
-        """Read the next windows and return the gradients of their mean loss times unroll_steps."""
+        """Read the next windows; return the gradients of their mean loss times unroll_steps."""
         windows = self._options.accumulate_windows
         factor = self._options.unroll_steps / windows
         rows: dict[str, list[RowGradient]] = {}
@@ -81,7 +81,7 @@ class Learner:
         return gradients
 
     def _learn_window(self, counter: int, factor: float) -> dict[str, RowGradient]:
-        """Forward and backward through one window; returns the gradients of the softmax rows."""
+        """Forward and backward through one window; return the gradients of the softmax rows."""
         options = self._options
         torch.manual_seed(torch_seed(Purpose.DROPOUT, options.seed, self._processes.rank, counter))
         batch = self._next_batch()
@@ -105,7 +105,7 @@ class Learner:
         return self.lexicon.batch(forward, backward).to(self._device)
 
     def _starting_state(self, counter: int) -> LstmState:
-        """Where each row ended its last window; the few that are drawn restart from zero."""
+        """The final state of the last window; a few random rows restart from zero."""
         options = self._options
         drawn = numbers_for(Purpose.ZERO_STATES, options.seed, counter).random(self._n_rows)
         restarts = torch.from_numpy(drawn[self._rows] < options.zero_state_probability)
@@ -113,7 +113,7 @@ class Learner:
         return LstmState(*(part.masked_fill(rows, 0.0) for part in self._state))
 
     def _sampled_softmax(self, batch: Batch, counter: int) -> SampledSoftmax:
-        """The softmax against words drawn for each direction, the same in every process."""
+        """The softmax with negatives for each direction, the same in every process."""
         n, size = self._options.n_negatives, len(self.model.softmax.bias)
         negatives = [
             draw_negatives(
@@ -149,18 +149,18 @@ class Learner:
             backward_loss=backward,
             learning_rate=learning_rate,
             gradient_norm=float(gradient_norm),
-            tokens_per_second=tokens / max(seconds - self._told_seconds, 1e-9),
+            tokens_per_second=tokens / max(seconds - self._reported_seconds, 1e-9),
             seconds=seconds,
             unknown_share=unknown / max(words, 1),
         )
         self._loss_sums.zero_()
         self._word_sums.zero_()
-        self._windows, self._told_seconds = 0, seconds
+        self._windows, self._reported_seconds = 0, seconds
         return metrics
 
     @property
     def seconds(self) -> float:
-        """Time of training since the first step, pauses between runs not counted."""
+        """Seconds of training since the first step, without pauses between runs."""
         return self._seconds_before + time.monotonic() - self._clock
 
     def state(self) -> SavedState:
@@ -178,14 +178,14 @@ class Learner:
             "word sums": self._processes.mean(self._word_sums.clone()).tolist(),
             "windows": self._windows,
             "seconds": self.seconds,
-            "told seconds": self._told_seconds,
+            "told seconds": self._reported_seconds,
             "loss scale": asdict(self.loss_scale),
         }
         return SavedState(weights | slots | carried, counters)
 
     @torch.no_grad()
     def restore(self, saved: SavedState) -> None:
-        """Continue from `saved`, which a learner of the same options made."""
+        """Continue from `saved`, which a learner with the same options wrote."""
         for name, parameter in self.model.named_parameters():
             parameter.copy_(saved.tensors[f"model.{name}"])
         for name, slot in self.optimizer.slots.items():
@@ -206,12 +206,12 @@ class Learner:
         self._word_sums.copy_(torch.tensor(counters.get("word sums", [0, 0]), dtype=torch.float64))
         self._windows = counters["windows"]
         self._seconds_before, self._clock = counters["seconds"], time.monotonic()
-        self._told_seconds = counters["told seconds"]
+        self._reported_seconds = counters["told seconds"]
         self.loss_scale = LossScale(**counters["loss scale"])
 
 
 def _sum_rows(parts: Sequence[RowGradient]) -> RowGradient:
-    """The gradients of several windows as one."""
+    """The sum of the gradients of several windows."""
     if len(parts) == 1:
         return parts[0]
     return merge_rows(

@@ -1,4 +1,4 @@
-"""The training loop: windows of text -> gradients -> weights, resumable at any moment."""
+"""The training loop: windows of text -> gradients -> weights. It can resume at any step."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from elmo_deploy.training.options import TrainingOptions
 from elmo_deploy.training.preparation import prepare
 from elmo_deploy.training.run.folder import RunFolder
 from elmo_deploy.training.run.metrics import HeldoutMetrics, Metrics
-from elmo_deploy.training.run.reporting import Journal, require_reports
+from elmo_deploy.training.run.reporting import Reporter, require_reports
 from elmo_deploy.training.run.saving import Saver
 from elmo_export.checkpoint import Checkpoint
 from elmo_runtime.errors import ConfigError
 from elmo_runtime.signals import StopRequest
 
-ASK_EVERY = 16  # steps between two agreements of several processes on whether to stop
+ASK_EVERY = 16  # steps after which several processes agree on whether to stop
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Where a run ended, and the checkpoint it wrote."""
+    """The end of a run, and the checkpoint that it wrote."""
 
     checkpoint: Path
     step: int
@@ -45,11 +45,11 @@ class TrainingResult:
     last: Metrics | None  # the last record of this call
     heldout: HeldoutMetrics | None = None  # the last record of the run
     best: Path | None = None  # the checkpoint with the lowest held-out perplexity
-    rank: int = 0  # of the process; only 0 wrote anything
+    rank: int = 0  # of the process; only rank 0 writes files
 
     @property
     def finished(self) -> bool:
-        """Whether every step was taken; a signal may have ended the run before."""
+        """Whether all steps are done; a signal can end the run earlier."""
         return self.step == self.total_steps
 
 
@@ -68,13 +68,13 @@ def train(
     max_unknown: float = MAX_UNKNOWN,
     show: bool = False,
 ) -> TrainingResult:
-    """Train on the sentences of `shards` and write RUN/checkpoint; `start` gives first weights.
+    """Train on the sentences of `shards` and write RUN/checkpoint; `start` is the initial model.
 
-    At every save the perplexity of the `heldout` files is measured, and RUN/best keeps the model
-    that has the lowest one from the zero state. With `resume` the run continues from its last saved
-    state: on a CPU it is bit-identical, given as many threads. SIGINT and SIGTERM end it after the
-    current step, saved. `show` draws a progress bar on stderr, or prints lines where that is no
-    terminal. Started by torchrun, it shares the batch with the other processes.
+    Every save measures the perplexity of the `heldout` files, and RUN/best keeps the model with the
+    lowest one from the zero state. With `resume`, the run continues from its last saved state; on a
+    CPU with the same number of threads the result is bit-identical. SIGINT and SIGTERM save and end
+    the run after the current step. `show` draws a progress bar on stderr, or prints lines if stderr
+    is not a terminal. Under torchrun, all processes share the batch.
     """
     place = choose_device(device)
     require_reports()
@@ -97,13 +97,13 @@ def train(
         if saved is not None:
             learner.restore(saved)
         heldout_text = HeldoutText(heldout, learner.lexicon) if heldout else None
-        processes.wait()  # rank 0 writes to the folder next, which the others must have seen empty
-        journal = None
+        processes.wait()  # rank 0 writes next; the others must have seen the directory empty
+        reporter = None
         if processes.rank == 0:
             for remark in remarks:
                 logger.warning(remark)
             folder.describe()
-            journal = Journal(
+            reporter = Reporter(
                 run,
                 first_step=learner.step,
                 total_steps=total_steps,
@@ -114,7 +114,7 @@ def train(
             folder,
             learner=learner,
             vocabulary=vocabulary,
-            journal=journal,
+            reporter=reporter,
             heldout=heldout_text,
         )
         last: Metrics | None = None
@@ -122,7 +122,7 @@ def train(
         with (
             torch.random.fork_rng(devices=own_gpu),
             StopRequest() as stop,
-            journal or contextlib.nullcontext(),
+            reporter or contextlib.nullcontext(),
         ):
             while learner.step < total_steps and not must_stop(stop, learner.step, processes):
                 learner.step += 1
@@ -140,17 +140,17 @@ def train(
                 # 6. Report.
                 if learner.step % log_every == 0 or learner.step == total_steps:
                     last = learner.metrics(learning_rate=rate, gradient_norm=norm)
-                    if journal is not None:
-                        journal.record(last)
-                if journal is not None:
-                    journal.advance(learner.step)
+                    if reporter is not None:
+                        reporter.record(last)
+                if reporter is not None:
+                    reporter.advance(learner.step)
                 # 7. Save.
                 if learner.step % save_every == 0 or learner.step == total_steps:
                     saver.measure()
                     saver.save()
             saver.save()  # where a signal ended the run between two saves
         processes.leave()
-        measured = journal.heldout if journal is not None else ()
+        measured = reporter.heldout if reporter is not None else ()
     return TrainingResult(
         folder.checkpoint,
         step=learner.step,
@@ -163,12 +163,12 @@ def train(
 
 
 def count_steps(options: TrainingOptions, n_processes: int) -> int:
-    """Updates of the whole run; an epoch ends with its last full batch."""
+    """The number of updates of a run; an epoch ends with its last full batch."""
     per_step = options.batch_size * options.unroll_steps * options.accumulate_windows * n_processes
     total = options.n_epochs * ((options.n_train_tokens or 0) // per_step)
     if total == 0:
         raise ConfigError(
-            f"a step reads {per_step} tokens, an epoch has only {options.n_train_tokens}",
+            f"a step reads {per_step} tokens, but an epoch has only {options.n_train_tokens}",
             hint="lower batch_size or unroll_steps, or give more text",
         )
     return total
@@ -177,9 +177,10 @@ def count_steps(options: TrainingOptions, n_processes: int) -> int:
 def make_model(
     options: TrainingOptions, vocabulary: Vocabulary, start: Checkpoint | None
 ) -> LanguageModel:
-    """A model with the paper's initial weights, or those of `start` as far as they fit.
+    """A model with the paper's initial weights, or with those of `start`.
 
-    A softmax is taken over only with its own vocabulary. Raises ConfigError for another shape.
+    The softmax of `start` is used only if the vocabulary is the same. Raises ConfigError if `start`
+    has another shape.
     """
     model = LanguageModel(options.model, len(vocabulary), dropout=options.dropout)
     seed = torch_seed(Purpose.WEIGHTS, options.seed)
@@ -200,7 +201,7 @@ def make_model(
 
 
 def must_stop(stop: StopRequest, step: int, processes: Processes) -> bool:
-    """Whether a signal asks to end; several processes agree on it every few steps."""
+    """Whether a signal asked to stop; several processes agree on it every few steps."""
     if processes.count == 1:
         return stop.requested
     return step % ASK_EVERY == 0 and processes.any(stop.requested)

@@ -16,7 +16,7 @@ Gradients = dict[str, Tensor | RowGradient]
 
 
 class Optimizer(Protocol):
-    """What the loop needs; `slots` holds all that a resumed run must find again."""
+    """What the loop needs; a resumed run restores all `slots`."""
 
     slots: dict[str, Tensor]
 
@@ -25,9 +25,9 @@ class Optimizer(Protocol):
 
 
 class Adagrad:
-    """accumulator += g^2; p -= lr g / sqrt(accumulator). No epsilon: it starts above zero.
+    """accumulator += g^2; p -= lr g / sqrt(accumulator). It starts above 0 and needs no epsilon.
 
-    Rows without a gradient keep weight and accumulator, exactly as if their gradient were zero.
+    Rows without a gradient do not change, exactly as with a gradient of zero.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], *, initial_accumulator: float) -> None:
@@ -53,9 +53,9 @@ class Adagrad:
 
 
 class AdamW:
-    """Loshchilov & Hutter 2019 with betas 0.9, 0.999; biases and single vectors do not decay.
+    """AdamW (https://arxiv.org/abs/1711.05101) with betas 0.9, 0.999; biases do not decay.
 
-    The moments of every row move at every step, so a gradient of few rows is filled up with zeros.
+    The moments of every row change at every step, so a gradient of few rows is padded with zeros.
     """
 
     BETAS = (0.9, 0.999)
@@ -88,14 +88,14 @@ class AdamW:
 
 
 def make_optimizer(options: TrainingOptions, parameters: Mapping[str, Tensor]) -> Optimizer:
-    """The optimizer that the options ask for."""
+    """The optimizer that the options name."""
     if options.optimizer == "adamw":
         return AdamW(parameters, weight_decay=options.weight_decay)
     return Adagrad(parameters, initial_accumulator=options.initial_accumulator)
 
 
 def learning_rate_at(step: int, total: int, options: TrainingOptions) -> float:
-    """The learning rate of step 1..total: a linear climb over the warm-up, then the decay."""
+    """The learning rate of step 1..total: a linear warm-up, then the decay."""
     warmup, peak = options.warmup_steps, options.peak_rate
     if step <= warmup:
         return peak * step / warmup
@@ -111,10 +111,10 @@ def learning_rate_at(step: int, total: int, options: TrainingOptions) -> float:
 
 @torch.no_grad()
 def clip_to_global_norm(gradients: Gradients, limit: float | None) -> Tensor:
-    """Scale all gradients so that their joint norm is at most `limit`; returns the norm before.
+    """Scale all gradients so that their joint norm is at most `limit`; return the norm before.
 
-    A row that both directions touched counts once, with its summed gradient: the norm is that of
-    the dense gradient, as the original has it after it merged the rows of its towers.
+    A row that both directions use counts once, with its summed gradient. The norm is therefore that
+    of the dense gradient, as in bilm-tf after it merges the rows of its towers.
     """
     values = [g.values if isinstance(g, RowGradient) else g for g in gradients.values()]
     norm: Tensor = torch.stack([torch.linalg.vector_norm(v) for v in values]).norm()

@@ -1,6 +1,6 @@
-"""TrainingOptions: how to train, read from the same `options.json` as the shape of the model.
+"""TrainingOptions: the recipe, read from the same `options.json` as the shape of the model.
 
-The names and the defaults are bilm-tf's; the keys it does not know come last.
+Names and defaults are those of bilm-tf; keys that bilm-tf does not know come last.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ PEAK_RATES = {"adagrad": 0.2, "adamw": 0.001}
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """The recipe of Peters et al. 2018. None binds nothing.
+    """The recipe of Peters et al. 2018. None means no limit.
 
-    Every default is the paper's but `zero_state_probability`, which there is 0. States that are
-    carried through a whole run may settle where the zero state does not lead: then the trained
-    model predicts well on from its training and badly from the start of a text.
+    Every default is the paper's except `zero_state_probability`, which is 0 there. States that are
+    never reset can settle in a region that the zero state does not lead to. The trained model then
+    predicts well from carried states and badly from the start of a text.
     """
 
     model: ElmoConfig
-    batch_size: int = 128  # rows of a batch, in each process
+    batch_size: int = 128  # rows of a batch in each process
     unroll_steps: int = 20  # tokens of a window; no gradient crosses its edge
     n_epochs: int = 10
     n_train_tokens: int | None = None  # tokens of one epoch; None: counted
     n_tokens_vocab: int | None = None  # checked against the vocabulary; None: not checked
-    n_negative_samples_batch: int | None = None  # None: 8192, or the full softmax if that is less
+    n_negative_samples_batch: int | None = None  # None: 8192, or the full softmax if smaller
     sample_softmax: bool = True
     dropout: float = 0.1
     all_clip_norm_val: float | None = 10.0
@@ -46,15 +46,15 @@ class TrainingOptions:
     initial_accumulator: float = 1.0  # Adagrad's sum of squares before the first step
     optimizer: str = "adagrad"
     weight_decay: float = 0.0  # AdamW only
-    warmup_steps: int = 0  # the learning rate climbs linearly from 0
-    decay: str = "constant"  # what it does afterwards
+    warmup_steps: int = 0  # steps of a linear warm-up from 0
+    decay: str = "constant"  # of the learning rate after the warm-up
     precision: str = "fp32"  # of the matrix products; weights and cells stay in fp32
     accumulate_windows: int = 1  # windows whose gradients are averaged into one step
-    zero_state_probability: float = 0.01  # that a row restarts from the zero state
+    zero_state_probability: float = 0.01  # per window and row, to restart from the zero state
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse values that mean nothing."""
+        """Refuse values that are out of range."""
         for name, choices in CHOICES.items():
             self._require(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
         for name in ("batch_size", "unroll_steps"):
@@ -82,16 +82,16 @@ class TrainingOptions:
 
     @property
     def n_negatives(self) -> int:
-        """The negatives of each direction and window, where the softmax is sampled."""
+        """The negatives per direction and window if the softmax is sampled."""
         given = self.n_negative_samples_batch
         return DEFAULT_NEGATIVES if given is None else given
 
     def for_vocabulary(self, size: int) -> TrainingOptions:
-        """The same recipe with the softmax decided for a vocabulary of `size` words.
+        """The same recipe with the kind of softmax chosen for a vocabulary of `size` words.
 
-        Options that name no number of negatives get the default, or the full softmax where the
-        vocabulary is too small for it: at that size the full softmax is exact and costs no more.
-        Raises ConfigError where the options name as many negatives as there are words, or more.
+        Options without a number of negatives get the default, or the full softmax if the vocabulary
+        is too small for it; at that size the full softmax is exact and costs no more. Raises
+        ConfigError if the options ask for at least as many negatives as there are words.
         """
         sampled = self.sample_softmax
         if self.n_negative_samples_batch is None and size <= DEFAULT_NEGATIVES:
@@ -106,14 +106,14 @@ class TrainingOptions:
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> TrainingOptions:
-        """Read the content of an `options.json`; keys it does not know are ignored.
+        """Read the content of an `options.json`; unknown keys are ignored.
 
-        Raises ConfigError naming the key that is missing, wrong or asks for what is not done here.
+        Raises ConfigError with the key that is missing, invalid or not supported.
         """
         if options.get("share_embedding_softmax"):
             raise ConfigError(
                 "options: share_embedding_softmax is true, but characters have no word embedding",
-                hint="leave it out; the original refuses it too",
+                hint="leave it out; bilm-tf refuses it too",
             )
         if options.get("bidirectional", True) is not True:
             raise ConfigError("options: bidirectional is false; an ELMo reads both ways")
@@ -127,9 +127,9 @@ class TrainingOptions:
 
     @classmethod
     def read(cls, path: Path) -> TrainingOptions:
-        """Read an `options.json`. Raises ConfigError, one line."""
+        """Read an `options.json`. Raises ConfigError."""
         try:
-            options = json.loads(path.read_bytes())  # bytes may begin with a byte order mark
+            options = json.loads(path.read_bytes())  # json detects a byte order mark in bytes
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path} cannot be read as JSON: {error}") from error
         if not isinstance(options, dict):
@@ -137,7 +137,7 @@ class TrainingOptions:
         return cls.from_options(options)
 
     def to_options(self) -> dict[str, Any]:
-        """The same as a dict; `from_options` reads it back unchanged."""
+        """The options as a dict, which `from_options` reads."""
         recipe = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "model"}
         return {"bidirectional": True, **self.model.to_options(), **recipe}
 
@@ -153,7 +153,7 @@ def require_fewer_negatives(n: int, vocabulary_size: int) -> None:
 
 
 def _checked(name: str, value: Any, kind: Any) -> Any:
-    """`value` if it is of `kind` (an int passes for a float); ConfigError otherwise."""
+    """Return `value` if it is of `kind` (an int is a valid float); else raise ConfigError."""
     kinds = get_args(kind) or (kind,)
     if type(value) in kinds:
         return value

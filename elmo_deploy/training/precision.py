@@ -12,7 +12,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def products_in(precision: str, device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """The context in which matrix products run in `precision`; everything else stays in fp32."""
+    """The context in which matrix products use `precision`; everything else stays in fp32."""
     if precision == "fp32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=DTYPES[precision])
@@ -29,11 +29,11 @@ class LossScale:
 
     @classmethod
     def start(cls, precision: str) -> LossScale:
-        """1, which changes nothing, except in fp16."""
+        """Start at 1, which changes nothing, except in fp16."""
         return cls(65536.0 if precision == "fp16" else 1.0)
 
     def accept(self, norm: Tensor) -> bool:
-        """Whether the step may be taken; adapts the scale. Only fp16 looks at the norm."""
+        """Whether to take the step; adapt the scale. Only fp16 checks the norm."""
         if self.value == 1.0:
             return True
         if not torch.isfinite(norm):

@@ -1,4 +1,4 @@
-"""What is known before the first step: the size of the text and whether the vocabulary fits it."""
+"""Checks before the first step: the size of the text and whether the vocabulary fits it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from elmo_deploy.training.data.vocabulary import Vocabulary
 from elmo_deploy.training.options import DEFAULT_NEGATIVES, TrainingOptions
 from elmo_runtime.errors import ConfigError
 
-SAMPLE = 50_000  # sentences that show whether the vocabulary fits the text
-COUNTED = 64 * 2**20  # bytes of text that are counted to estimate the rest
-FAR = 1.1  # a stated size of the text that is wrong by this factor is reported
+SAMPLE = 50_000  # sentences that are compared with the vocabulary
+COUNTED = 64 * 2**20  # bytes of text that are counted to estimate the remainder
+FAR = 1.1  # a stated size that is wrong by this factor gives a remark
 
 
 class Prepared(NamedTuple):
-    """The options as the run uses them, and what the user should know about them."""
+    """The complete options, and remarks about them for the user."""
 
     options: TrainingOptions
     remarks: tuple[str, ...]
@@ -38,11 +38,11 @@ def prepare(
     *,
     max_unknown: float = MAX_UNKNOWN,
 ) -> Prepared:
-    """Fill in what follows from the text and the vocabulary.
+    """Complete the options from the text and the vocabulary.
 
-    Raises ConfigError for options that contradict the vocabulary, and VocabularyError where the
-    vocabulary does not know more than `max_unknown` of the first words of the text or, for a
-    sampled softmax, is not sorted by frequency.
+    Raises ConfigError for options that contradict the vocabulary. Raises VocabularyError if more
+    than the share `max_unknown` of the first words is unknown or if, for a sampled softmax, the
+    vocabulary is not sorted by frequency.
     """
     if options.n_tokens_vocab not in (None, len(vocabulary)):
         raise ConfigError(
@@ -74,9 +74,9 @@ def count_tokens(shards: Sequence[Shard]) -> int:
 
 
 def estimate_tokens(shards: Sequence[Shard]) -> int:
-    """The tokens of all files, from the tokens per byte of some of them; exact for small texts.
+    """Estimate the tokens of all files from the tokens per byte of some; exact for small texts.
 
-    Whole files are counted, evenly spread over the list, until they amount to 64 MiB.
+    It counts complete files, evenly spread over the list, until they add up to 64 MiB.
     """
     sizes = [bytes_of(shard) for shard in shards]
     counted: list[int] = []
@@ -90,7 +90,7 @@ def estimate_tokens(shards: Sequence[Shard]) -> int:
 
 
 def _spread(count: int) -> Iterator[int]:
-    """Every number below `count` once: 0, then the middle, then the quarters, and so on."""
+    """Yield every number below `count` once: 0, then the middle, then the quarters, and so on."""
     seen: set[int] = set()
     step = count
     while len(seen) < count:

@@ -1,4 +1,4 @@
-"""Hidden vectors and the ids that follow -> cross-entropy, full or against sampled words."""
+"""Hidden vectors and the ids that follow -> cross-entropy, full or with sampled words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from elmo_deploy.training.options import require_fewer_negatives
 
 @dataclass(frozen=True)
 class Negatives:
-    """Distinct ids (n,) drawn log-uniformly, and how many draws it took to find n of them."""
+    """Distinct ids (n,), drawn log-uniformly, and the number of draws until n were distinct."""
 
     ids: NDArray[np.int64]
     draws: int
@@ -38,7 +38,7 @@ def draw_negatives(n: int, vocabulary_size: int, random: np.random.Generator) ->
 
 
 def log_expected_count(ids: Tensor, draws: int, vocabulary_size: int) -> Tensor:
-    """Logarithm of the probability that each id is among the distinct ids of so many draws."""
+    """The logarithm of the probability that each id is among the distinct ids of the draws."""
     probability = torch.log1p(1 / (ids.double() + 1)) / math.log(vocabulary_size + 1)
     return torch.log(-torch.expm1(draws * torch.log1p(-probability)))
 
@@ -51,7 +51,7 @@ class RowGradient:
     values: Tensor  # (n, ...)
 
     def dense(self, like: Tensor) -> Tensor:
-        """The same gradient with all its zeros, in the shape of `like`."""
+        """The same gradient with its zeros, in the shape of `like`."""
         return torch.zeros_like(like).index_copy(0, self.rows, self.values)
 
 
@@ -78,9 +78,9 @@ class Softmax(nn.Module):
 
 
 class SampledSoftmax:
-    """The few rows of a softmax that one window touches, gathered once for both directions.
+    """The few rows of a softmax that one window uses, gathered once for both directions.
 
-    Only these rows get a gradient, so that a step costs nothing for the rest of the vocabulary.
+    Only these rows get a gradient, so that the other words of the vocabulary cost nothing.
     """
 
     def __init__(
@@ -95,13 +95,13 @@ class SampledSoftmax:
         self.bias = softmax.bias.detach()[self.rows].requires_grad_()
         self._targets = places[: wanted.numel()].view_as(wanted)  # (2, n), into `rows`
         self._negatives = places[wanted.numel() :].view(2, -1)
-        # What a direction's logits are lowered by, for each of the rows.
+        # The correction of a direction's logits, for each of the rows.
         self._corrections = [
             log_expected_count(self.rows, negative.draws, size).float() for negative in negatives
         ]
 
     def loss(self, hidden: Tensor, direction: int) -> Tensor:
-        """(n, P) vectors of a direction -> cross-entropy (n,) against its negatives."""
+        """(n, P) vectors of a direction -> cross-entropy (n,) with its negatives."""
         targets, negatives = self._targets[direction], self._negatives[direction]
         bias = self.bias - self._corrections[direction]
         true_weight = self.weight.index_select(0, targets)
@@ -115,7 +115,7 @@ class SampledSoftmax:
         return torch.logaddexp(true, others) - true
 
     def gradients(self) -> dict[str, RowGradient]:
-        """What `backward` left, under the names of a checkpoint."""
+        """The gradients after `backward`, under the names of a checkpoint."""
         assert self.weight.grad is not None and self.bias.grad is not None
         return {
             "softmax.weight": RowGradient(self.rows, self.weight.grad),
@@ -123,7 +123,7 @@ class SampledSoftmax:
         }
 
     def _hits(self, targets: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
-        """Where a negative is the target itself, which must not be counted twice."""
+        """Where a negative is the target itself, which must not count twice."""
         column_of = torch.full_like(self.rows, -1)
         column_of[negatives] = torch.arange(len(negatives), device=negatives.device)
         columns = column_of[targets]

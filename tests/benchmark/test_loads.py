@@ -21,7 +21,7 @@ def drawn(count: int = 400):
     return drawn_sentences(count, np.random.default_rng(0))
 
 
-def test_a_grid_load_is_running_text_cut_anew():
+def test_a_grid_load_splits_the_text_again():
     load = grid_load(2, 2, [("a", "b", "c"), ("d",)])
     assert load.calls == ((("a", "b"), ("c", "d")),)
     assert (load.name, load.n_sentences, load.n_tokens) == ("2 x 2", 2, 4)
@@ -64,5 +64,5 @@ def test_a_text_may_be_compressed(tmp_path):
 def test_an_empty_text_is_refused(tmp_path):
     path = tmp_path / "empty.txt"
     path.write_text("\n")
-    with pytest.raises(InputError, match="holds no sentence"):
+    with pytest.raises(InputError, match="contains no sentence"):
         read_sentences(path)

@@ -16,7 +16,7 @@ from elmo_deploy.benchmark.sampling import take_sample
 needs_stat = pytest.mark.skipif(not quiet.STAT.exists(), reason="this system has no /proc/stat")
 
 
-def test_others_are_what_the_machine_worked_beside_us():
+def test_others_used_what_this_process_did_not():
     before = CpuTime(wall=0.0, machine=10.0, own=1.0)
     after = CpuTime(wall=10.0, machine=25.0, own=3.0)
     assert after.others_since(before) == pytest.approx(1.3, abs=0.2)

@@ -12,7 +12,7 @@ import pytest
 from elmo_deploy.benchmark.loads import grid_load
 from elmo_deploy.benchmark.run import Job, Settings, benchmark, turns
 from elmo_deploy.benchmark.subject import Subject
-from elmo_deploy.benchmark.worker import Worker
+from elmo_deploy.benchmark.system_process import SystemProcess
 from elmo_runtime.errors import BackendError, BackendUnavailableError
 
 LOAD = grid_load(1, 2, [("a", "b")])
@@ -90,8 +90,8 @@ except BackendUnavailableError as error:
 """
 
 
-def test_a_worker_that_dies_at_its_start_ends_the_run_with_its_error(tmp_path, tiny_bundle):
-    """The parent waited without end for a worker that could not import the main program."""
+def test_a_system_that_dies_at_its_start_ends_the_run_with_its_error(tmp_path, tiny_bundle):
+    """The parent waited without end for a process that could not import the main program."""
     program = tmp_path / "program.py"
     program.write_text(BENCHMARK_WITHOUT_GUARD.replace("import sys", "import sys, only_here", 1))
     (tmp_path / "only_here.py").touch()
@@ -107,11 +107,11 @@ def test_a_worker_that_dies_at_its_start_ends_the_run_with_its_error(tmp_path, t
     assert "the process died with exit code 1: ModuleNotFoundError" in done.stdout
 
 
-def test_a_worker_that_is_killed_ends_the_run(tiny_bundle):
-    worker = Worker("cpu-packed", Subject(tiny_bundle), [LOAD])
+def test_a_system_that_is_killed_ends_the_run(tiny_bundle):
+    process = SystemProcess("cpu-packed", Subject(tiny_bundle), [LOAD])
     try:
-        worker._process.kill()
+        process._process.kill()
         with pytest.raises(BackendError, match="died with exit code -9"):
-            worker.start()
+            process.start()
     finally:
-        worker.close()
+        process.close()

@@ -36,7 +36,7 @@ def test_five_rounds_prove_nothing():
 
 
 @pytest.mark.parametrize("rounds", [6, 7, 9, 15])
-def test_equal_systems_seldom_differ(rounds):
+def test_equal_systems_rarely_differ(rounds):
     """The interval covers 95 %; of 2,000 pairs of equal systems at most 5 % may differ."""
     times = np.random.default_rng(0).lognormal(size=(2000, 2, rounds))
     differing = sum(speed_ratio(list(a), list(b)).is_a_difference for a, b in times)

@@ -1,4 +1,4 @@
-"""Published files -> checkpoint -> the same published files, bit by bit."""
+"""Published files -> checkpoint -> bit-identical published files."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_model_survives_the_way_there_and_back(changes, tmp_path):
 
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=lambda golden: golden.folder)
-def test_the_authors_files_come_back_bit_by_bit(golden, shared_data, tmp_path):
+def test_the_authors_files_come_back_bit_identical(golden, shared_data, tmp_path):
     options, weights = golden.files(shared_data)
     export_hdf5(import_hdf5(options, weights), tmp_path / "options.json", tmp_path / "weights.hdf5")
     assert datasets(tmp_path / "weights.hdf5") == datasets(weights)

@@ -1,4 +1,4 @@
-"""Wrong weights are refused in one line that names the dataset, what is there and what must be."""
+"""Invalid weights are refused in one line with the dataset and both shapes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_missing_group_or_a_group_for_a_dataset_is_named(published, name):
     assert name in refusal(published)
 
 
-def test_a_wrong_shape_is_told_with_both_shapes(published):
+def test_the_error_of_a_wrong_shape_gives_both_shapes(published):
     replaced(published.weights, f"{CELL}/B", data=np.zeros(95, "f4"))
     assert f"{CELL}/B is (95,), the options say (96,)" in refusal(published)
 

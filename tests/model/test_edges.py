@@ -1,4 +1,4 @@
-"""Lengths, masks, states and holes: what the model says at the edges of its input."""
+"""Edge cases of the model: lengths, masks, states and gaps."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_batch_of_empty_sentences_has_zeros_and_still_moves_the_state(model):
     out = model(torch.zeros(2, 3, 50, dtype=torch.int32))
     assert not out.elmo[0].any()
     assert not out.default[0].any()
-    assert out.state.h.any()  # both sentence marks were read
+    assert out.state.h.any()  # the LSTMs read both boundary tokens
 
 
 @pytest.mark.parametrize("shape", [(2, 0, 50), (0, 3, 50), (0, 0, 50)])
@@ -45,7 +45,7 @@ def test_a_batch_without_tokens_or_sentences_gives_arrays_of_its_shape(model, sh
     assert out.state.h.shape == (2, 2, shape[0], 8)
 
 
-def test_padding_and_batch_mates_change_nothing(model):
+def test_vectors_are_batch_invariant(model):
     with torch.no_grad():
         alone = model(ids_of(["a", "b"])).elmo[0][0]
         among = model(ids_of(["x"] * 5, ["a", "b"], [])).elmo[0][1, :2]
@@ -59,7 +59,7 @@ def test_the_state_of_a_row_ends_where_its_sentence_ends(model):
     torch.testing.assert_close(alone.c[:, :, 0], among.c[:, :, 0], atol=1e-6, rtol=0)
 
 
-def test_a_hole_between_tokens_is_refused(model):
+def test_a_gap_between_tokens_is_refused(model):
     ids = ids_of(["a", "b"], ["a", "b", "c"])
     ids[1, 1] = 0
     with pytest.raises(InputError, match=r"char_ids\[1, 1\] is empty"):
@@ -75,7 +75,7 @@ def test_an_id_that_no_character_has_is_refused(model, wrong):
 
 
 def test_the_state_of_another_batch_is_refused(model):
-    """A state of one row once was shared by every row of the batch without a word."""
+    """A state of one row was silently shared by every row of the batch."""
     state = model(ids_of(["a"])).state
     with pytest.raises(InputError, match="this batch needs"):
         model(ids_of(["a"], ["b"]), state)
@@ -93,7 +93,7 @@ def test_the_reference_refuses_lengths_that_the_ids_contradict():
         run(oracle.padded_ids([["a", "b"]]), np.array([1]), h, c)
 
 
-def test_a_checkpoint_comes_back_as_it_went_in():
+def test_a_checkpoint_survives_the_model():
     checkpoint = random_checkpoint(tiny_config())
     back = Elmo.from_checkpoint(checkpoint).to_checkpoint(vocabulary=["<S>", "</S>", "<UNK>"])
     assert back.config == checkpoint.config

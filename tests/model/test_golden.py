@@ -1,4 +1,4 @@
-"""The torch model gives the vectors that the original authors published, state carried along."""
+"""The torch model gives the vectors that the authors published, with carried states."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def largest_error(golden, shared_data, carry=True):
 
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=lambda golden: golden.folder)
-def test_the_golden_vectors_come_out(golden, shared_data):
+def test_the_model_gives_the_golden_vectors(golden, shared_data):
     assert largest_error(golden, shared_data) <= GOLDEN_TORCH
 
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=lambda golden: golden.folder)
-def test_they_depend_on_the_carried_state(golden, shared_data):
-    """A control: from a zero state each time the same test must fail by far."""
+def test_the_golden_vectors_depend_on_the_carried_state(golden, shared_data):
+    """Negative control: from the zero state each time, the errors are large."""
     assert largest_error(golden, shared_data, carry=False) > 1000 * GOLDEN_TORCH
 
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=lambda golden: golden.folder)
-def test_the_oracle_gives_them_too(golden, shared_data):
+def test_the_oracle_gives_the_golden_vectors(golden, shared_data):
     judge = oracle.Oracle.read(*golden.files(shared_data))
     for row in golden.rows:
         state, errors = oracle.State(), []

@@ -49,7 +49,7 @@ def test_fine_tuning_lowers_the_loss_and_moves_the_bilm():
     assert not torch.equal(before, model.bilm.forward_stack.layers[0].input_weight)
 
 
-def test_dropout_falls_on_the_input_of_each_layer_and_is_carried_around_it():
+def test_dropout_acts_on_the_input_of_each_layer_and_of_its_skip_connection():
     """The residual adds the dropped input: where it was dropped, the sum is the layer's own."""
     stack = Elmo(tiny_config(proj_clip=0.5), lstm_input_dropout=0.5).bilm.forward_stack.train()
     for layer in stack.layers:

@@ -1,4 +1,4 @@
-"""The weighted mean of layers, its norm and its regulariser."""
+"""The weighted mean of layers, its norm and its regularizer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tolerances import TORCH_FLOAT32
 SENTENCES = [["A", "longer", "sentence"], ["short"], []]
 
 
-def test_it_starts_as_the_plain_mean():
+def test_a_mix_starts_as_the_plain_mean():
     layers = [torch.full((1, 1, 4), value) for value in (1.0, 2.0, 6.0)]
     [mixed] = LayerMix(3)(layers, torch.ones(1, 1, dtype=torch.bool))
     assert torch.equal(mixed, torch.full((1, 1, 4), 3.0))
@@ -33,11 +33,11 @@ def test_mixes_are_independent():
     assert torch.equal(second, torch.full((1, 1, 4), 2.0))
 
 
-def test_the_regulariser_holds_the_weights_and_not_gamma():
+def test_the_regularizer_holds_the_weights_and_not_gamma():
     mix = LayerMix(3)
     with torch.no_grad():
         mix.weights[0] = torch.tensor([1.0, -2.0, 0.0])
-    loss = mix.regulariser(0.001)
+    loss = mix.regularizer(0.001)
     assert loss.item() == pytest.approx(0.005)
     loss.backward()
     assert mix.gamma.grad is None

@@ -39,14 +39,14 @@ def test_rows_learn_exactly_as_the_dense_gradient_with_zeros():
 
 
 def test_adamw_is_torchs():
-    ours, theirs = drawn(5, 3), drawn(5, 3).requires_grad_()
-    adamw = AdamW({"w": ours}, weight_decay=0.1)
-    reference = torch.optim.AdamW([theirs], lr=0.01, weight_decay=0.1)
+    own, torchs = drawn(5, 3), drawn(5, 3).requires_grad_()
+    adamw = AdamW({"w": own}, weight_decay=0.1)
+    reference = torch.optim.AdamW([torchs], lr=0.01, weight_decay=0.1)
     for step in range(5):
-        theirs.grad = drawn(5, 3, seed=step)
+        torchs.grad = drawn(5, 3, seed=step)
         reference.step()
         adamw.step({"w": drawn(5, 3, seed=step)}, 0.01)
-    torch.testing.assert_close(ours, theirs.detach())
+    torch.testing.assert_close(own, torchs.detach())
 
 
 @pytest.mark.parametrize("limit", [0.5, 100.0, None])
@@ -70,7 +70,7 @@ def test_the_clip_takes_one_norm_over_dense_and_row_gradients(limit):
         ("inverse_sqrt", [0.05, 0.1, 0.2 * math.sqrt(4 / 5), 0.2 * 0.5, 0.2 * math.sqrt(4 / 28)]),
     ],
 )
-def test_the_learning_rate_climbs_and_then_decays(options, decay, expected):
+def test_the_learning_rate_rises_and_then_decays(options, decay, expected):
     recipe = options(warmup_steps=4, decay=decay)
     rates = [learning_rate_at(step, 28, recipe) for step in (1, 2, 5, 16, 28)]
     # Step 17 of 5..28 is the middle; the last step still learns a little.

@@ -1,4 +1,4 @@
-"""The recipe is read from bilm-tf's options.json; what is not done here is refused."""
+"""The recipe is read from bilm-tf's options.json; unsupported options are refused."""
 
 import json
 
@@ -52,6 +52,6 @@ def test_the_options_of_the_original_are_understood(shared_data):
         ({"char_cnn": None}, "word-input models have no characters"),
     ],
 )
-def test_an_option_that_means_nothing_is_named(changes, message):
+def test_an_option_out_of_range_is_named(changes, message):
     with pytest.raises(ConfigError, match=message):
         TrainingOptions.from_options({**MODEL, **changes})

@@ -1,4 +1,4 @@
-"""What is known before the first step is reported or refused before the first step."""
+"""What is known before the first step is reported or refused before it."""
 
 import sys
 from dataclasses import replace
@@ -44,7 +44,7 @@ def test_a_vocabulary_that_lacks_half_of_the_words_is_reported(options, shards, 
     assert "the vocabulary fits the text badly: 6" in remark and "elmo-deploy vocabulary" in remark
 
 
-def test_a_user_may_insist_on_such_a_vocabulary(options, shards, uppercase, tmp_path):
+def test_a_user_may_accept_such_a_vocabulary(options, shards, uppercase, tmp_path):
     arguments = {"shards": shards, "vocabulary": uppercase, "device": "cpu"}
     result = train(options(), run=tmp_path / "run", max_unknown=1.0, **arguments)
     assert result.last.unknown_share > 0.9
@@ -112,7 +112,7 @@ def test_a_wrong_size_of_the_text_is_reported_before_the_first_step(options, sha
         assert prepare(options(n_train_tokens=right), shards, vocabulary).remarks == ()
 
 
-def test_a_large_text_is_estimated_from_whole_files_of_it(tmp_path, monkeypatch):
+def test_a_large_text_is_estimated_from_some_of_its_files(tmp_path, monkeypatch):
     for number in range(20):
         (tmp_path / f"{number:02}.txt").write_text("the cat sat\n" * (50 + number), "utf-8")
     shards = sorted(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""A run has its directory to itself, and takes nothing that is not its own."""
+"""A run has its directory to itself, and does not touch files of others."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def test_two_runs_in_one_directory_are_kept_apart(options, run, tmp_path):
 def test_resume_in_a_directory_of_someone_else_is_refused(options, run, tmp_path):
     """`--resume` in any directory began a run there and overwrote files of the same names."""
     (tmp_path / "metrics.jsonl").write_text('{"theirs": 1}\n')
-    with pytest.raises(InputError, match=r"holds no training run but metrics\.jsonl"):
+    with pytest.raises(InputError, match=r"contains no training run but metrics\.jsonl"):
         run(options(), tmp_path, resume=True)
     assert (tmp_path / "metrics.jsonl").read_text() == '{"theirs": 1}\n'
 
 
 def test_a_foreign_checkpoint_is_found_before_the_first_step(options, run, tmp_path):
-    """The last act of a run replaced whatever model was in its directory `checkpoint`."""
+    """The end of a run replaced any model in its directory `checkpoint`."""
     run(options(n_epochs=1), tmp_path)
     theirs = tmp_path / "checkpoint"
     (theirs / "config.json").write_text('{"model_type": "bert"}')
@@ -42,14 +42,14 @@ def test_a_foreign_checkpoint_is_found_before_the_first_step(options, run, tmp_p
     assert (theirs / "config.json").read_text() == '{"model_type": "bert"}'
 
 
-def test_git_and_lost_found_do_not_keep_a_run_out(options, run, tmp_path):
+def test_a_run_may_start_in_a_directory_with_git_or_lost_found(options, run, tmp_path):
     (tmp_path / ".git").mkdir()
     (tmp_path / "lost+found").mkdir()
     assert run(options(n_epochs=1), tmp_path).finished
 
 
-def test_other_directories_beside_the_states_stay(options, run, tmp_path):
-    """`resume/step-*` was sorted and pruned, whatever was in it."""
+def test_other_directories_next_to_the_states_stay(options, run, tmp_path):
+    """Every `resume/step-*` was sorted and pruned, whether or not it was a state."""
     notes = tmp_path / "resume" / "step-by-step"
     run(options(n_epochs=1), tmp_path)
     notes.mkdir()

@@ -1,4 +1,4 @@
-"""Sampled softmax: what is drawn, what it is corrected by, and which rows learn."""
+"""Sampled softmax: the draws, their correction, and the rows that learn."""
 
 import math
 
@@ -26,7 +26,7 @@ def softmax():
     return softmax
 
 
-def test_negatives_are_distinct_and_from_the_whole_vocabulary():
+def test_negatives_are_distinct_and_cover_the_vocabulary():
     drawn = [draw_negatives(20, SIZE, np.random.default_rng(seed)) for seed in range(200)]
     assert all(len(set(negatives.ids)) == 20 for negatives in drawn)
     assert set(np.concatenate([negatives.ids for negatives in drawn])) == set(range(SIZE))
@@ -83,7 +83,7 @@ def test_the_loss_is_the_corrected_cross_entropy_without_accidental_hits(softmax
         assert loss.tolist() == pytest.approx(expected, rel=1e-5)
 
 
-def test_only_touched_rows_get_a_gradient_and_it_is_the_whole_one(softmax):
+def test_only_used_rows_get_a_gradient_and_it_is_complete(softmax):
     """The same loss over the dense weights, by autograd alone, has the same gradient."""
     hidden = torch.randn(2, 3, WIDTH, generator=torch.Generator().manual_seed(2))
     targets = torch.tensor([[[7, 0, 7]], [[1, 7, 49]]])

@@ -1,4 +1,4 @@
-"""The loop: it learns, it writes its results, it stops when asked to and resumes the same."""
+"""The training loop learns, writes its results, stops on a signal and resumes exactly."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from elmo_deploy.training.learner import Learner
 from elmo_deploy.training.loop import make_model
 from elmo_deploy.training.run.folder import RunFolder
 from elmo_deploy.training.run.metrics import read_metrics
-from elmo_deploy.training.run.reporting import Journal
+from elmo_deploy.training.run.reporting import Reporter
 from elmo_export.checkpoint import SOFTMAX, Checkpoint
 from elmo_runtime.errors import ConfigError, InputError
 from random_models import random_checkpoint, tiny_config
@@ -107,14 +107,14 @@ def test_a_signal_ends_the_run_after_its_step_and_the_rest_is_as_if_it_had_not(
     options, run, tmp_path, monkeypatch, name
 ):
     run(options(), tmp_path / "unbroken")
-    advance = Journal.advance
+    advance = Reporter.advance
 
-    def advance_and_signal(journal, step):
-        advance(journal, step)
+    def advance_and_signal(reporter, step):
+        advance(reporter, step)
         if step == 12:
             os.kill(os.getpid(), getattr(signal, name))
 
-    monkeypatch.setattr(Journal, "advance", advance_and_signal)
+    monkeypatch.setattr(Reporter, "advance", advance_and_signal)
     stopped = run(options(), tmp_path / "stopped")
     assert (stopped.step, stopped.finished) == (12, False)
     assert Checkpoint.read(stopped.checkpoint).vocabulary is not None
@@ -132,7 +132,7 @@ def test_more_epochs_continue_a_finished_run(options, run, tmp_path):
     assert curve(tmp_path / "one") == curve(tmp_path / "two")
 
 
-def test_a_folder_in_use_is_not_written_to(options, run, tmp_path):
+def test_a_directory_in_use_is_not_written_to(options, run, tmp_path):
     (tmp_path / "notes").touch()
     with pytest.raises(InputError, match="is not empty; continue its run with --resume"):
         run(options(), tmp_path)
@@ -148,7 +148,7 @@ def test_a_run_resumes_only_with_its_own_settings(options, run, tmp_path, shards
 
 
 def test_a_text_too_short_for_a_step_is_refused(options, run, tmp_path):
-    with pytest.raises(ConfigError, match="a step reads 20 tokens, an epoch has only 19"):
+    with pytest.raises(ConfigError, match="a step reads 20 tokens, but an epoch has only 19"):
         run(options(n_train_tokens=19), tmp_path / "run")
 
 
@@ -183,7 +183,7 @@ def learner(recipe, shards, vocabulary):
     )
 
 
-def test_a_tenth_of_the_rows_restarts_and_the_rest_continues(options, shards, vocabulary):
+def test_a_tenth_of_the_rows_restarts_and_the_others_continue(options, shards, vocabulary):
     rare = learner(options(zero_state_probability=0.1), shards, vocabulary)
     rare._state = LstmState(*(torch.ones_like(part) for part in rare._state))
     starts = [rare._starting_state(counter) for counter in range(500)]
@@ -195,7 +195,7 @@ def test_a_tenth_of_the_rows_restarts_and_the_rest_continues(options, shards, vo
     assert (h == carried).all() and (c == carried).all()
 
 
-def test_without_that_every_row_continues(options, shards, vocabulary):
+def test_without_resets_every_row_continues(options, shards, vocabulary):
     never = learner(options(zero_state_probability=0.0), shards, vocabulary)
     never._state = LstmState(*(torch.ones_like(part) for part in never._state))
     starts = [never._starting_state(counter) for counter in range(500)]
@@ -239,7 +239,7 @@ def test_a_checkpoint_without_a_softmax_gets_one(options, run, tmp_path, caplog)
 
 
 def test_layer_mixes_that_training_does_not_keep_are_named(options, run, tmp_path, caplog):
-    """They were lost in silence, though the language model under them has changed."""
+    """They were dropped silently, although the language model below them changes."""
     start = Elmo(options().model, mix_names=["ner", "pos"]).to_checkpoint()
     run(options(), tmp_path / "run", start=start)
     assert "layer mixes ner, pos are not kept" in caplog.text

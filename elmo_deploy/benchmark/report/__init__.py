@@ -1,1 +1,1 @@
-"""The results of a benchmark as tables, files and pictures."""
+"""The results of a benchmark as tables, files and plots."""

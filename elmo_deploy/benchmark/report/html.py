@@ -1,4 +1,4 @@
-"""A report -> one HTML file that needs no other: figures as tables, plots inside."""
+"""A report -> one self-contained HTML file with tables and plots."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ th:first-child, td:first-child { text-align: left; }
 img { max-width: 100%; } dt { font-weight: 600; } dd { margin: 0 0 .4em 1em; }
 """
 HOW_TO_READ = """
-Systems took turns in one run, each in a process of its own, so that a slow minute hits all of
-them. A ratio compares rounds that ran side by side; behind it stands the interval in which the
-true median lies with 95 % confidence. Where that interval holds 1 the table says "no difference".
-p99 of fewer than 100 calls is the slowest call.
+The systems took turns in one run, each in a separate process, so that a slow minute affects all of
+them. A ratio compares systems in the same round; the interval after it contains the true median
+with 95 % confidence. If the interval contains 1, the table says "no difference". For fewer than 100
+calls, p99 is the slowest call.
 """
 
 
@@ -33,7 +33,7 @@ def write_html(report: Report, path: Path) -> None:
 
 
 def page(report: Report) -> str:
-    """The whole page."""
+    """The HTML of the page."""
     speeds = [
         f"<h2>{escape(load)}</h2>" + _table(speed_cells(report, load)) for load in report.loads
     ]
@@ -70,7 +70,7 @@ def _cells(values: Iterable[object]) -> str:
 
 
 def _picture(title: str, svg: bytes) -> str:
-    # As an image and not as elements: the ids inside two pictures would clash.
+    # As an image, because the ids of two inline SVG pictures would clash.
     encoded = base64.b64encode(svg).decode("ascii")
     return f"<img alt='{escape(title)}' src='data:image/svg+xml;base64,{encoded}'>"
 

@@ -18,14 +18,14 @@ STAGE_COLORS = dict(zip(STAGES, ("#8da0cb", "#66c2a5", "#fc8d62", "#bdbdbd"), st
 
 
 def draw_all(report: Report) -> dict[str, bytes]:
-    """Title -> SVG, without the plots that these loads have no points for."""
+    """Title -> SVG, without plots that have no points."""
     pictures = {}
     if any(row.length is not None for row in report.rows):
         pictures["Latency against batch"] = against_batch(
-            report, "milliseconds a call, p50", lambda row: row.latency.p50 * 1e3
+            report, "milliseconds per call, p50", lambda row: row.latency.p50 * 1e3
         )
         pictures["Throughput against batch"] = against_batch(
-            report, "tokens a second", lambda row: row.tokens_per_second
+            report, "tokens per second", lambda row: row.tokens_per_second
         )
     pictures["Distribution of latency"] = distribution(report)
     pictures["Share of time by stage"] = shares(report)
@@ -33,16 +33,16 @@ def draw_all(report: Report) -> dict[str, bytes]:
 
 
 def against_batch(report: Report, axis: str, value: Callable[[Row], float]) -> bytes:
-    """A panel for every length of the grid, a line for every system."""
+    """One panel per length of the grid, one line per system."""
     lengths = sorted({row.length for row in report.rows if row.length is not None})
     figure, panels = _panels(len(lengths))
     for panel, length in zip(panels, lengths, strict=True):
-        for name, rows in _by_entry(report, (row for row in report.rows if row.length == length)):
+        for name, rows in _by_system(report, (row for row in report.rows if row.length == length)):
             rows.sort(key=lambda row: row.batch)
             panel.plot(
                 [row.batch for row in rows], [value(row) for row in rows], marker="o", label=name
             )
-        panel.set(title=f"{length} tokens", xlabel="sentences in a batch", ylabel=axis)
+        panel.set(title=f"{length} tokens", xlabel="sentences per batch", ylabel=axis)
         panel.set_xscale("log", base=2)
         panel.set_yscale("log")
         panel.xaxis.set_major_formatter("{x:.0f}")
@@ -50,20 +50,22 @@ def against_batch(report: Report, axis: str, value: Callable[[Row], float]) -> b
 
 
 def distribution(report: Report) -> bytes:
-    """A panel for every load: which share of the calls took at most that long."""
+    """One panel per load: the cumulative distribution of the time of a call."""
     figure, panels = _panels(len(report.loads))
     for panel, load in zip(panels, report.loads, strict=True):
-        for name, rows in _by_entry(report, (row for row in report.rows if row.load == load)):
+        for name, rows in _by_system(report, (row for row in report.rows if row.load == load)):
             milliseconds = np.sort(np.concatenate([row.calls for row in rows])) * 1e3
             share = np.arange(1, len(milliseconds) + 1) / len(milliseconds)
             panel.step(milliseconds, share, where="post", label=name)
-        panel.set(title=load, xlabel="milliseconds a call", ylabel="share of calls", ylim=(0, 1.02))
+        panel.set(
+            title=load, xlabel="milliseconds per call", ylabel="share of calls", ylim=(0, 1.02)
+        )
         panel.set_xscale("log")
     return _svg(figure, panels)
 
 
 def shares(report: Report) -> bytes:
-    """A panel for every load, a bar for every system."""
+    """One panel per load, one bar per system: the share of each stage."""
     figure, panels = _panels(len(report.loads))
     for panel, load in zip(panels, report.loads, strict=True):
         rows = [row for row in report.rows if row.load == load and sum(row.stages.values()) > 0]
@@ -78,7 +80,7 @@ def shares(report: Report) -> bytes:
     return _svg(figure, panels)
 
 
-def _by_entry(report: Report, rows: Iterable[Row]) -> Iterator[tuple[str, list[Row]]]:
+def _by_system(report: Report, rows: Iterable[Row]) -> Iterator[tuple[str, list[Row]]]:
     rows = list(rows)
     for entry in report.entries:
         yield entry.name, [row for row in rows if row.entry == entry.name]
@@ -104,7 +106,7 @@ def _svg(figure: Figure, panels: Sequence[Axes]) -> bytes:
     for panel in panels:
         panel.grid(alpha=0.3)
     stream = io.BytesIO()
-    # Without a date and with fixed ids the same figures give the same file.
+    # Without a date and with fixed ids, the same results give the same file.
     with matplotlib.rc_context({"svg.hashsalt": "elmo-deploy"}):
         figure.savefig(stream, format="svg", metadata={"Date": None})
     return stream.getvalue()

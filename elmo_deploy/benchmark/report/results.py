@@ -1,4 +1,4 @@
-"""What a run measured, as rows that the table, the JSON, the CSV and the report share."""
+"""The results of a run, as rows for the table, the JSON file, the CSV file and the report."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from elmo_runtime.files.atomic import atomic_file
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A system of the run and what it costs beside time."""
+class SystemResult:
+    """A system of the run and its footprint."""
 
     name: str
     system: str
@@ -32,7 +32,7 @@ class Entry:
 class Row:
     """One system under one load."""
 
-    entry: str
+    entry: str  # name of the SystemResult
     load: str
     batch: int
     length: int | None  # None: ragged
@@ -40,7 +40,7 @@ class Row:
     tokens_per_second: float
     sentences_per_second: float
     ratio: Ratio | None  # speed against the baseline; None for the baseline itself
-    rounds: tuple[float, ...]  # seconds of one pass over the load, a round
+    rounds: tuple[float, ...]  # seconds of one pass over the load, per round
     calls: tuple[float, ...]  # seconds of every call
     disturbed: int  # rounds in which another process used the machine
     stages: Mapping[str, float]  # seconds of one pass by stage
@@ -48,12 +48,12 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """A whole run."""
+    """All results of a run."""
 
     machine: Mapping[str, Any]
     settings: Mapping[str, Any]
     baseline: str
-    entries: tuple[Entry, ...]
+    entries: tuple[SystemResult, ...]
     rows: tuple[Row, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)  # system -> reason
 
@@ -63,7 +63,7 @@ class Report:
 
     @property
     def loads(self) -> tuple[str, ...]:
-        """Names of the loads, in the order they were given."""
+        """The names of the loads, in the given order."""
         return tuple(dict.fromkeys(row.load for row in self.rows))
 
 
@@ -73,7 +73,7 @@ def rows_of_load(
     stages: Mapping[str, Mapping[str, float]],
     baseline: str,
 ) -> list[Row]:
-    """One row for every system's samples of a load, one sample a round."""
+    """One row per system for a load; each system has one sample per round."""
     rounds = {name: tuple(sample.seconds for sample in taken) for name, taken in samples.items()}
     rows = []
     for name, taken in samples.items():
@@ -99,7 +99,7 @@ def rows_of_load(
 
 
 def describe_ratio(ratio: Ratio | None) -> str:
-    """The ratio for a table cell; one within the spread is not given as a number."""
+    """The ratio for a table cell; one that is not significant is not shown as a number."""
     if ratio is None:
         return "baseline"
     if not ratio.is_a_difference:
@@ -108,7 +108,7 @@ def describe_ratio(ratio: Ratio | None) -> str:
 
 
 def speed_cells(report: Report, load: str) -> list[dict[str, object]]:
-    """A line for every system under a load, column by column, as people read it."""
+    """One line per system for a load, with rounded values."""
     return [
         {
             "system": row.entry,
@@ -125,7 +125,7 @@ def speed_cells(report: Report, load: str) -> list[dict[str, object]]:
 
 
 def footprint_cells(report: Report) -> list[dict[str, object]]:
-    """A line for every system: loading and memory, as people read it."""
+    """One line per system: loading and memory, with rounded values."""
     return [
         {
             "system": entry.name,
@@ -140,7 +140,7 @@ def footprint_cells(report: Report) -> list[dict[str, object]]:
 
 
 def as_mapping(report: Report) -> dict[str, Any]:
-    """Everything but the single calls, which the percentiles sum up."""
+    """The report without the individual calls, which the percentiles summarize."""
     content = asdict(report)
     for row, cells in zip(report.rows, content["rows"], strict=True):
         del cells["calls"]
@@ -160,7 +160,7 @@ def write_json(report: Report, path: Path) -> None:
 
 
 def write_csv(report: Report, path: Path) -> None:
-    """One line a system and load; milliseconds, and the ratio as it is worth saying."""
+    """One line per system and load: milliseconds, and the ratio with its significance."""
     with atomic_file(path) as scratch, scratch.open("w", newline="", encoding="utf-8") as stream:
         lines = [csv_line(report, row) for row in report.rows]
         writer = csv.DictWriter(stream, list(lines[0]))
@@ -169,7 +169,7 @@ def write_csv(report: Report, path: Path) -> None:
 
 
 def csv_line(report: Report, row: Row) -> dict[str, object]:
-    """The cells of one row by column."""
+    """The cells of one row, by column."""
     entry = next(entry for entry in report.entries if entry.name == row.entry)
     milliseconds = {
         f"{name}_ms": round(getattr(row.latency, name) * 1e3, 3) for name in ("p50", "p90", "p99")

@@ -1,4 +1,4 @@
-"""Times -> percentiles, and ratios with the interval that says whether they are a difference."""
+"""Times -> percentiles, and ratios with the interval that decides their significance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Latency:
-    """Seconds of a call. Of n calls the p99 is the slowest one when n < 100."""
+    """Seconds of a call. If n < 100, the p99 is the slowest call."""
 
     n: int
     p50: float
@@ -24,7 +24,7 @@ class Latency:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Latency:
-        """Percentiles by the nearest rank: each is a time that was measured."""
+        """Percentiles by the nearest rank: each one is a measured time."""
         ranked = sorted(seconds)
         p50, p90, p99 = (ranked[math.ceil(len(ranked) * share) - 1] for share in (0.5, 0.9, 0.99))
         return cls(len(ranked), p50, p90, p99, sum(ranked) / len(ranked), ranked[0])
@@ -32,7 +32,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times faster than the baseline, over rounds that ran side by side."""
+    """The speed relative to the baseline in the same rounds."""
 
     median: float
     low: float
@@ -40,16 +40,16 @@ class Ratio:
 
     @property
     def is_a_difference(self) -> bool:
-        """False when the interval holds 1: the two may be equally fast."""
+        """False if the interval contains 1: both may be equally fast."""
         return not self.low <= 1.0 <= self.high
 
 
 def speed_ratio(seconds: Sequence[float], baseline: Sequence[float]) -> Ratio:
     """The paired ratio baseline / seconds of each round, and the interval of its median.
 
-    The interval inverts the sign test, which assumes nothing of how times are spread: between the
-    k-th smallest and the k-th largest ratio lies the true median unless k - 1 or fewer rounds fell
-    on one side. With five rounds or fewer no interval reaches 95 %, so it is (0, infinity).
+    The interval inverts the sign test, which makes no assumption about the distribution of times:
+    the true median is between the k-th smallest and the k-th largest ratio unless k - 1 or fewer
+    rounds are on one side. With up to five rounds no interval reaches 95 %, so it is (0, infinity).
     """
     ratios = sorted(b / s for s, b in zip(seconds, baseline, strict=True))
     outside = _rounds_outside(len(ratios))
@@ -60,10 +60,10 @@ def speed_ratio(seconds: Sequence[float], baseline: Sequence[float]) -> Ratio:
 
 
 def _rounds_outside(n: int) -> int | None:
-    """How many of the n ranked ratios may be cut off each end; None when none can be kept."""
+    """How many of the n ranked ratios each end may lose; None if no interval is possible."""
     error, cut = 0.0, None
     for k in range(n // 2):
-        error += 2 * math.comb(n, k) / 2**n  # the chance that the median lies beyond rank k
+        error += 2 * math.comb(n, k) / 2**n  # the probability that the median is beyond rank k
         if error > 1 - CONFIDENCE:
             break
         cut = k

@@ -1,8 +1,8 @@
 """The common substitute: ELMo's LSTMs replaced by torch.nn.LSTM(proj_size=...). Not exact.
 
-It is what one writes who wants ELMo fast in plain PyTorch: the same character CNN, a padded batch
-through pack_padded_sequence. It clips neither the cell nor the projection, so it is not ELMo
-wherever a clip binds; where none does it computes the same.
+It is the usual way to a fast ELMo in plain PyTorch: the same character CNN, and a padded batch
+through pack_padded_sequence. It clips neither the cell nor the projection, so it computes ELMo only
+where no clip binds.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ class SubstituteBiLm(nn.Module):
 
 
 def stock_layers(stack: LstmStack) -> nn.ModuleList:
-    """An nn.LSTM(proj_size) a layer, with the layer's weights."""
+    """One nn.LSTM(proj_size) per layer, with the layer's weights."""
     layers = [layer for layer in stack.layers if isinstance(layer, ProjectedLstm)]
     return nn.ModuleList(stock_layer(layer) for layer in layers)
 
 
 def stock_layer(layer: ProjectedLstm) -> nn.LSTM:
-    """The same weights in torch's layout, with the 1 of sigmoid(f + 1) inside the bias."""
+    """The same weights in torch's layout; the bias includes the 1 of sigmoid(f + 1)."""
     projection, gates = layer.recurrent_weight.shape
     stock = nn.LSTM(projection, gates // 4, proj_size=projection, batch_first=True)
     i, g, f, o = layer.bias.detach().chunk(4)

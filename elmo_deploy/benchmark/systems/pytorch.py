@@ -1,4 +1,4 @@
-"""The torch entries of the table: the reference as it stands, and the common substitute."""
+"""The torch systems of the table: the reference model and the common substitute."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from elmo_runtime.characters import char_ids
 
 
 class TorchRunner:
-    """A module of char ids -> vectors (batch, length, 2P), asked from sentences to numpy."""
+    """Runs a module of character ids -> vectors (batch, length, 2P), from sentences to numpy."""
 
     def __init__(
         self, model: nn.Module, parts: Mapping[str, nn.Module], max_characters: int
@@ -42,7 +42,7 @@ class TorchRunner:
         return torch.from_numpy(padded)
 
     def stages(self, sentences: Sequence[Sentence]) -> dict[str, float]:
-        """Seconds of the ids, of each part of the model, and of the rest as copy."""
+        """Seconds of the ids, of each part of the model, and of the remainder as copy."""
         start = time.perf_counter()
         self.ids(sentences)
         seconds = {"characters": time.perf_counter() - start}
@@ -56,14 +56,14 @@ class TorchRunner:
 
 
 class MixedReference(nn.Module):
-    """The reference, of which only the mix is handed out."""
+    """The reference model, which returns only the first mix."""
 
     def __init__(self, elmo: Elmo) -> None:
         super().__init__()
         self.elmo = elmo
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Char ids (batch, length, characters) -> (batch, length, 2P)."""
+        """Character ids (batch, length, characters) -> (batch, length, 2P)."""
         mix: Tensor = self.elmo(ids).elmo[0]
         return mix
 
@@ -90,7 +90,7 @@ def open_substitute(subject: Subject) -> TorchRunner:
 
 
 def _load(subject: Subject) -> Elmo:
-    """The checkpoint; without one, random weights of the same shape, which take the same time."""
+    """The model of the checkpoint, or random weights of the same shape, which are as fast."""
     if subject.threads is not None:
         torch.set_num_threads(subject.threads)
     if subject.checkpoint is not None:
@@ -99,7 +99,7 @@ def _load(subject: Subject) -> Elmo:
 
 
 def _clock(part: nn.Module, name: str, seconds: dict[str, float]) -> list[Callable[[], Any]]:
-    """Count the time a part takes; returns what removes the clock again."""
+    """Measure the time of a part; return the functions that remove the clock."""
     started: list[float] = []
     before = part.register_forward_pre_hook(lambda *_: started.append(time.perf_counter()))
 

@@ -1,4 +1,4 @@
-"""The table of what can be measured. One entry a system; a new one is one more entry."""
+"""The table of systems that can be measured, with one entry per system."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Runner(Protocol):
         """One batch of token lists -> its ELMo vectors in host memory."""
 
     def stages(self, sentences: Sequence[Sentence]) -> dict[str, float]:
-        """Seconds of one such call by stage, those of STAGES."""
+        """Seconds of one such call per stage of STAGES."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class System:
 
 
 class EmbedderRunner:
-    """An Embedder, whose backend is asked through a clock."""
+    """An Embedder with a clock around its backend."""
 
     def __init__(self, bundle: Bundle, backend: Backend, *, cache_words: int) -> None:
         self.clock = ClockedBackend(backend)
@@ -56,7 +56,7 @@ class EmbedderRunner:
         return self.embedder.embed(sentences)
 
     def stages(self, sentences: Sequence[Sentence]) -> dict[str, float]:
-        """The ids are timed by themselves; copy is what remains: indexing, gathering, cutting."""
+        """Time the ids separately; copy is the remainder: indexing, gathering, cutting."""
         start = time.perf_counter()
         words = {token for sentence in sentences for token in sentence}
         char_ids(list(words), max_characters=self.max_characters)
@@ -70,7 +70,7 @@ class EmbedderRunner:
 
 
 class ClockedBackend:
-    """A backend that adds up how long it computes. One caller at a time."""
+    """A backend that sums the time it computes. One caller at a time."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -118,10 +118,10 @@ def _embedder(
     form: str | None = None,
     cache_words: int = 0,
 ) -> Callable[[Subject], Runner]:
-    """How an Embedder is opened; form: with graphs of the biLM in this form only.
+    """Return a function that opens an Embedder; `form` restricts the graphs of the biLM.
 
-    cache_words 0: every batch meets its words for the first time, as a load that is repeated
-    would otherwise never run the CNN.
+    With `cache_words` 0 every batch computes its words. A repeated load would otherwise not run the
+    CNN.
     """
 
     def open_(subject: Subject) -> Runner:

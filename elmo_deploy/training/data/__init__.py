@@ -1,1 +1,1 @@
-"""Text files to training batches."""
+"""Text files -> training batches."""

@@ -1,4 +1,4 @@
-"""Windows of words -> tensors: the distinct words as character ids, and who stands where."""
+"""Windows of words -> tensors: the distinct words as character ids, and their positions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from elmo_runtime.config import ElmoConfig
 
 @dataclass(frozen=True)
 class Batch:
-    """A window of both directions. A word occurs once in `words`, however often it is read."""
+    """A window of both directions. Each distinct word is in `words` once."""
 
     words: tuple[Tensor, ...]  # groups of (n, width) shifted character ids, short words first
     positions: Tensor  # (2, rows, steps): forward and backward, index into all of `words`
@@ -36,13 +36,13 @@ class Batch:
 
 
 class Lexicon:
-    """Knows the character ids of every word of the vocabulary, computed once."""
+    """The character ids of all words of the vocabulary, computed once."""
 
     def __init__(self, vocabulary: Vocabulary, config: ElmoConfig) -> None:
         self.words = vocabulary.words
         self._ids = vocabulary.ids
         self.unknown = vocabulary.unknown
-        self._marks = (vocabulary.ids[BEGIN], vocabulary.ids[END])
+        self._boundary_ids = (vocabulary.ids[BEGIN], vocabulary.ids[END])
         self._max_characters = config.max_characters_per_token
         self._widest_filter = max(width for width, _ in config.filters)
         self._rows = self._char_ids(vocabulary.words).astype(np.int16)
@@ -57,30 +57,30 @@ class Lexicon:
     def distinct(self, rows: Sequence[Sequence[str]]) -> tuple[tuple[Tensor, ...], Tensor]:
         """Rows of words -> groups of distinct words as character ids, positions of all words.
 
-        A group is as wide as its longest word needs: cutting columns of padding is exact.
+        A group is as wide as its longest word needs; cutting columns of padding is exact.
         """
         index_of: dict[str, int] = {}
         index = [index_of.setdefault(word, len(index_of)) for row in rows for word in row]
         char_ids = self._lookup(list(index_of))
         widths = self._needed_widths(char_ids)
         order = np.argsort(widths, kind="stable")
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
         cuts = np.flatnonzero(np.diff(widths[order])) + 1
         groups = tuple(
             torch.from_numpy(char_ids[group, : widths[group[0]]].astype(np.int64))
             for group in np.split(order, cuts)
         )
-        return groups, torch.from_numpy(place[index])
+        return groups, torch.from_numpy(rank[index])
 
     def target_ids(self, words: Sequence[str] | chain[str]) -> Tensor:
-        """Ids of words in the vocabulary, that of <UNK> for all others."""
+        """The ids of words; words outside the vocabulary have the id of <UNK>."""
         get, unknown = self._ids.get, self.unknown
         return torch.tensor([get(word, unknown) for word in words])
 
     def count_unknown(self, targets: Tensor) -> Tensor:
-        """Ids of any shape -> (2,): how many are <UNK>, and how many are words, not marks."""
-        begin, end = self._marks
+        """Ids of any shape -> (2,): the number of <UNK>, and of words without boundary tokens."""
+        begin, end = self._boundary_ids
         words = (targets != begin) & (targets != end)
         return torch.stack([(targets == self.unknown).sum(), words.sum()]).double()
 
@@ -96,7 +96,7 @@ class Lexicon:
         return characters.char_ids(words, max_characters=self._max_characters)
 
     def _needed_widths(self, char_ids: NDArray[np.int16]) -> NDArray[np.int64]:
-        """Columns a word needs so that each filter sees a window of nothing but padding."""
+        """The columns of each word, so that each filter has one window that is only padding."""
         used = (char_ids != characters.PADDING + 1).sum(axis=1)
         rounded = -(-(used + self._widest_filter) // 4) * 4
         widths: NDArray[np.int64] = np.minimum(rounded, self._max_characters)

@@ -1,6 +1,6 @@
-"""Shards -> an endless stream of sentences -> rows packed back to back -> windows of words.
+"""Shards -> an endless stream of sentences -> rows without gaps -> windows of words.
 
-Every random choice follows from (seed, direction, pass, shard), so a position is a few counters.
+Every random choice follows from (seed, direction, epoch, shard), so a position is a few counters.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from elmo_deploy.training.data.shards import Shard, read_sentences
 from elmo_deploy.training.data.vocabulary import BEGIN, END
 from elmo_runtime.errors import InputError
 
-BLOCK = 500_000  # sentences shuffled at a time: a shard of more is shuffled block by block
+BLOCK = 500_000  # sentences that are shuffled together; a longer shard is shuffled in blocks
 
 
 class Window(NamedTuple):
-    """Words of (rows, steps): what is read, and the word that follows each."""
+    """Words of (rows, steps): the inputs, and the word that follows each of them."""
 
     inputs: list[list[str]]
     targets: list[list[str]]
@@ -29,16 +29,16 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Position:
-    """Where a stream of sentences stands: `sentence` counts inside `block` of the shard."""
+    """The position in a stream of sentences; `sentence` counts inside `block` of the shard."""
 
-    passage: int = 0  # how often all shards were read
-    shard: int = 0  # place in the random order of this passage
+    epoch: int = 0  # how often all shards were read
+    shard: int = 0  # index in the random order of this epoch
     block: int = 0
     sentence: int = 0
 
 
 class ShuffledSentences:
-    """The sentences of all shards without end: shards in random order, shuffled inside."""
+    """An endless stream of sentences: shards in random order, each shuffled."""
 
     def __init__(
         self,
@@ -64,33 +64,33 @@ class ShuffledSentences:
         while self.position.sentence >= len(self._block):
             empty_shards = 0 if self._block else empty_shards + 1
             if empty_shards > len(self._shards) + 1:
-                raise InputError("the training files hold no sentence")
+                raise InputError("the training files contain no sentence")
             self._advance()
         tokens = self._block[self.position.sentence]
         self.position = replace(self.position, sentence=self.position.sentence + 1)
         return tokens
 
     def _advance(self) -> None:
-        """Go to the next block, or shard, or passage."""
+        """Advance to the next block, shard or epoch."""
         at = self.position
         if self._block:
             self.position = replace(at, block=at.block + 1, sentence=0)
         elif at.shard + 1 < len(self._shards):
-            self.position = Position(at.passage, at.shard + 1)
+            self.position = Position(at.epoch, at.shard + 1)
             self._reader = self._open_shard()
         else:
-            self.position = Position(at.passage + 1)
+            self.position = Position(at.epoch + 1)
             self._reader = self._open_shard()
         self._block = self._read_block()
 
     def _open_shard(self) -> Iterator[list[str]]:
-        order = self._random(self.position.passage).permutation(len(self._shards))
+        order = self._random(self.position.epoch).permutation(len(self._shards))
         return read_sentences(self._shards[order[self.position.shard]])
 
     def _read_block(self) -> list[list[str]]:
         at = self.position
         block = list(islice(self._reader, BLOCK))
-        self._random(at.passage, at.shard, at.block).shuffle(block)
+        self._random(at.epoch, at.shard, at.block).shuffle(block)
         return block
 
     def _random(self, *counters: int) -> np.random.Generator:
@@ -98,10 +98,10 @@ class ShuffledSentences:
 
 
 class PackedRows:
-    """Rows of sentences packed back to back: <S> tokens </S>, read onwards window by window.
+    """Rows of sentences without gaps, each <S> tokens </S>, read window by window.
 
-    Inputs are all but the last word of a marked sentence and targets all but its first, so that
-    the forward direction never reads </S> nor, with `backward`, the backward one <S>.
+    The inputs are all words of such a sentence but the last and the targets all but the first, so
+    that the forward direction never reads </S> and, with `backward`, the backward one never <S>.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class PackedRows:
         self.rows = [list(row) for row in rows] if rows is not None else [[] for _ in range(n_rows)]
 
     def window(self, steps: int) -> Window | None:
-        """The next `steps` words of every row; None when the sentences end before all are full."""
+        """The next `steps` words per row; None if the sentences end before all rows are full."""
         window = Window([], [])
         for index in range(len(self.rows)):
             inputs: list[str] = []
@@ -127,7 +127,7 @@ class PackedRows:
                     sentence = next(self._sentences, None)
                     if sentence is None:
                         return None
-                    self.rows[index] = self._marked(sentence)
+                    self.rows[index] = self._with_boundaries(sentence)
                 row = self.rows[index]
                 taken = min(len(row) - 1, steps - len(inputs))
                 inputs += row[:taken]
@@ -137,7 +137,7 @@ class PackedRows:
             window.targets.append(targets)
         return window
 
-    def _marked(self, tokens: Sequence[str]) -> list[str]:
+    def _with_boundaries(self, tokens: Sequence[str]) -> list[str]:
         return [END, *reversed(tokens), BEGIN] if self._backward else [BEGIN, *tokens, END]
 
 
@@ -157,7 +157,7 @@ class TrainingStreams:
                 shards,
                 seed=seed,
                 direction=direction,
-                position=Position(**state["positions"][direction]) if state else None,
+                position=_position(state["positions"][direction]) if state else None,
             )
             for direction in range(2)
         ]
@@ -178,8 +178,13 @@ class TrainingStreams:
         return forward, backward
 
     def state(self) -> dict[str, Any]:
-        """Where the streams stand, as JSON can hold it; `state=` continues from there."""
+        """The position of the streams as JSON values; the argument `state` continues from it."""
         return {
             "positions": [asdict(sentences.position) for sentences in self._sentences],
             "rows": [list(rows.rows) for rows in self._rows],
         }
+
+
+def _position(saved: dict[str, int]) -> Position:
+    """A saved position; runs of earlier versions call the epoch a passage."""
+    return Position(**{"epoch" if name == "passage" else name: n for name, n in saved.items()})

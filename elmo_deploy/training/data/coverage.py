@@ -1,4 +1,4 @@
-"""How much of a text the vocabulary knows. Every other word is <UNK> to the softmax."""
+"""The share of a text that the vocabulary knows. Every other word is <UNK> to the softmax."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from elmo_deploy.training.data.vocabulary import UNKNOWN, Vocabulary, VocabularyError
 
-MUCH_UNKNOWN = 1 / 3  # above this share of unknown words a perplexity is warned about
-# Training refuses more than this. The fixture of bilm-tf, 134 tokens, lacks 36 % of its words.
+MUCH_UNKNOWN = 1 / 3  # a larger share of unknown words gives a warning with every perplexity
+# Training refuses a larger share. In the fixture of bilm-tf (134 tokens) 36 % are unknown.
 MAX_UNKNOWN = 2 / 3
 
 
@@ -27,7 +27,7 @@ class Coverage:
 
     @classmethod
     def measure(cls, vocabulary: Vocabulary, sentences: Iterable[Sequence[str]]) -> Coverage:
-        """Count the tokens of the sentences; <UNK> in a text is an unknown word too."""
+        """Count the tokens of the sentences. <UNK> in a text counts as an unknown word."""
         n_words = 0
         unknown: Counter[str] = Counter()
         known = vocabulary.ids.keys() - {UNKNOWN}
@@ -39,21 +39,21 @@ class Coverage:
 
     @property
     def unknown_share(self) -> float:
-        """Unknown words per word of the text."""
+        """The number of unknown words divided by the number of words."""
         return self.n_unknown / max(self.n_words, 1)
 
 
 def require_coverage(coverage: Coverage, vocabulary: Vocabulary, *, limit: float) -> None:
-    """Raise VocabularyError where the share of unknown words is above `limit`.
+    """Raise VocabularyError if the share of unknown words exceeds `limit`.
 
-    A model that meets <UNK> almost everywhere predicts it almost everywhere, and reports a low
-    perplexity for it.
+    A model that reads <UNK> almost everywhere predicts it almost everywhere, and then reports a
+    low perplexity.
     """
     if coverage.unknown_share <= limit:
         return
     raise VocabularyError(
         f"{vocabulary.source} does not fit the text: {describe(coverage, vocabulary)}",
-        hint="make one from the text by: elmo-deploy vocabulary; or insist with --max-unknown 1",
+        hint="make one from the text by: elmo-deploy vocabulary; or accept it by --max-unknown 1",
     )
 
 
@@ -66,7 +66,7 @@ def describe(coverage: Coverage, vocabulary: Vocabulary) -> str:
 
 
 def warn_of_unknown(share: float) -> None:
-    """Log that a perplexity or a score says little where so many words are unknown."""
+    """Log a warning if so many words are unknown that a perplexity or a score means little."""
     if share > MUCH_UNKNOWN:
         logger.warning(
             "%.1f%% of the words are unknown to the vocabulary of the checkpoint: these figures"
@@ -78,7 +78,7 @@ def warn_of_unknown(share: float) -> None:
 
 
 def _similar(word: str, vocabulary: Vocabulary) -> str:
-    """An entry of the vocabulary that differs from the word in case or white space only."""
+    """Describe an entry of the vocabulary that differs only in case or white space."""
     for line, entry in enumerate(vocabulary.words, start=1):
         if entry.strip().casefold() == word.casefold():
             return f", while line {line} of the vocabulary is {entry!r}"

@@ -1,6 +1,6 @@
-"""Every random choice of a run, as a function of its seed, its purpose and a few counters.
+"""Every random choice of a run is a function of its seed, its purpose and a few counters.
 
-No generator lives on from step to step, so a resumed run needs no state but its counters.
+No generator is kept from step to step, so a resumed run needs only its counters.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import numpy as np
 
 
 class Purpose(IntEnum):
-    """What the numbers are for; two purposes never share numbers."""
+    """The use of random numbers; two purposes never share numbers."""
 
-    SENTENCES = 0  # counters: direction, passage, shard, block
+    SENTENCES = 0  # counters: direction, epoch, shard, block
     NEGATIVES = 1  # counters: direction, window
     DROPOUT = 2  # counters: process, window
     WEIGHTS = 3
@@ -21,10 +21,10 @@ class Purpose(IntEnum):
 
 
 def numbers_for(purpose: Purpose, seed: int, *counters: int) -> np.random.Generator:
-    """The generator of one purpose at one place of the run."""
+    """The generator of one purpose at one point of the run."""
     return np.random.default_rng((seed, int(purpose), *counters))
 
 
 def torch_seed(purpose: Purpose, seed: int, *counters: int) -> int:
-    """A seed for a torch generator, by the same rule."""
+    """The seed of a torch generator, by the same rule."""
     return int(numbers_for(purpose, seed, *counters).integers(2**63))

@@ -1,4 +1,4 @@
-"""The texts of training and evaluation -> sentences, by the readers that every command uses."""
+"""The texts of training and evaluation -> sentences, by the readers of all commands."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from elmo_runtime.text import BadRecord, Fields, Record, Source
 from elmo_runtime.text.readers import read_source
 from elmo_runtime.text.sources import files_of, printable, source_at
 
-Shard = Source | Path  # a path is read in the format that its suffix names
+Shard = Source | Path  # the suffix of a path decides its format
 
 
 def find_shards(
     patterns: Sequence[str], *, format: str = "auto", fields: Fields | None = None
 ) -> tuple[Source, ...]:
-    """The files that the patterns name, sorted by path, each once.
+    """The files that match the patterns, sorted by path, each once.
 
-    Training and perplexity read a text several times, so InputError is raised for standard input
-    and pipes, as it is when there is no file.
+    Raises InputError if there is no file, and for standard input and pipes, because training and
+    perplexity read a text several times.
     """
     paths = [path for pattern in patterns for _, path in files_of(pattern, format=format)]
     if not all(path and path.is_file() for path in paths):
         raise InputError(
-            "standard input and pipes can be read only once, this text is read several times",
+            "standard input and pipes can be read only once, but this text is read several times",
             hint="save it to a file first",
         )
     by_file = {path.resolve(): path for path in sorted((p for p in paths if p), reverse=True)}
@@ -33,9 +33,9 @@ def find_shards(
 
 
 def read_records(shard: Shard) -> Iterator[Record]:
-    """The sentences with their names, also the empty ones.
+    """Yield the sentences with their names, including empty ones.
 
-    Raises TextError, which names file and line, for a line that gives no sentence.
+    Raises TextError with file and line for a line that cannot be read.
     """
     for record in read_source(_source(shard)):
         if isinstance(record, BadRecord):
@@ -44,18 +44,18 @@ def read_records(shard: Shard) -> Iterator[Record]:
 
 
 def read_sentences(shard: Shard) -> Iterator[list[str]]:
-    """The tokens of each sentence; empty ones are left out. Raises TextError."""
+    """Yield the tokens of each sentence that is not empty. Raises TextError."""
     return (list(record.tokens) for record in read_records(shard) if record.tokens)
 
 
 def read_all_sentences(shards: Sequence[Shard]) -> Iterator[list[str]]:
-    """The sentences of all files once and in order; empty ones are left out."""
+    """Yield the sentences of all files once and in order, without empty ones."""
     for shard in shards:
         yield from read_sentences(shard)
 
 
 def identity_of(shard: Shard) -> list[Any]:
-    """What a resumed run compares: name and size, and for formats with fields how it is read."""
+    """What a resumed run compares: name and size, and for formats with fields the field."""
     source = _source(shard)
     identity = [printable(source.path.name) if source.path else source.name, source.size]
     structured = source.format in ("jsonl", "parquet")

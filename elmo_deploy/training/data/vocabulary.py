@@ -1,6 +1,6 @@
 """The vocabulary of the softmax: counted from text, read from and written to `vocab.txt`.
 
-One token a line: <S>, </S>, <UNK>, then by falling count. It knows nothing of characters.
+One token per line: <S>, </S>, <UNK>, then words by decreasing count. Characters do not matter here.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from elmo_runtime.text.vocabulary import read_words, words_as_bytes
 
 BEGIN, END, UNKNOWN = "<S>", "</S>", "<UNK>"
 MARKS = (BEGIN, END, UNKNOWN)
-N_FREQUENT = 10  # words whose place shows whether a vocabulary is sorted by frequency
+N_FREQUENT = 10  # words whose lines show whether a vocabulary is sorted by frequency
 
 
 class VocabularyError(ArtifactError):
-    """A vocabulary file cannot be used for training."""
+    """A vocabulary cannot be used for training."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Words and their ids, which are their line numbers from 0; `source` names it in messages."""
+    """Words and their ids, which are line numbers from 0; messages name the `source`."""
 
     words: tuple[str, ...]
     source: str = "the vocabulary"
     ids: Mapping[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse a vocabulary that lacks a mark or holds a word twice."""
+        """Refuse a vocabulary without one of the special tokens or with a word twice."""
         ids: dict[str, int] = {}
         for line, word in enumerate(self.words, start=1):
             if not word.strip():
-                raise VocabularyError(f"{self.source}:{line}: no token", hint="one token a line")
+                raise VocabularyError(f"{self.source}:{line}: no token", hint="one token per line")
             if ids.setdefault(word, line - 1) != line - 1:
                 raise VocabularyError(
-                    f"{self.source}:{line}: {word!r} stands in line {ids[word] + 1} already"
+                    f"{self.source}:{line}: {word!r} is already in line {ids[word] + 1}"
                 )
         missing = [mark for mark in MARKS if mark not in ids]
         if missing:
@@ -60,9 +60,9 @@ class Vocabulary:
 
     @classmethod
     def read(cls, path: Path) -> Vocabulary:
-        """Read `vocab.txt` or `vocab.txt.gz` as bilm-tf does: white space around a word is dropped.
+        """Read `vocab.txt` or `vocab.txt.gz` as bilm-tf does, without white space around a word.
 
-        Raises VocabularyError or TextError, which name file and line.
+        Raises VocabularyError or TextError with file and line.
         """
         return cls(read_words(path), source=str(path))
 
@@ -70,12 +70,13 @@ class Vocabulary:
     def count(
         cls, sentences: Iterable[Sequence[str]], *, max_size: int | None = None, min_count: int = 1
     ) -> Vocabulary:
-        """The vocabulary of a text: the marks, then words by falling count, equals in text order.
+        """The vocabulary of a text: special tokens, then words by decreasing count.
 
-        `max_size` counts the marks too. Words seen fewer than `min_count` times are left out.
+        Words of equal count keep the order of the text. `max_size` includes the special tokens.
+        Words that occur fewer than `min_count` times are left out.
         """
         if max_size is not None and max_size <= len(MARKS):
-            raise InputError(f"max_size is {max_size}, must be above {len(MARKS)}, the marks")
+            raise InputError(f"max_size is {max_size}, must exceed the {len(MARKS)} special tokens")
         counts: Counter[str] = Counter()
         for sentence in sentences:
             counts.update(sentence)
@@ -91,10 +92,10 @@ class Vocabulary:
             scratch.write_bytes(words_as_bytes(self.words, path))
 
     def require_frequency_order(self, sentences: Iterable[Sequence[str]]) -> None:
-        """Raise VocabularyError where a most frequent word of the text stands in a late line.
+        """Raise VocabularyError if one of the most frequent words of the text is in a late line.
 
-        Sampled softmax draws low ids often and corrects for it: with an alphabetical vocabulary
-        the draws and their correction are about the wrong words.
+        Sampled softmax draws low ids often and corrects for it. With an alphabetical vocabulary
+        the draws and their correction concern the wrong words.
         """
         counts = Counter(word for sentence in sentences for word in sentence)
         total = counts.total()
@@ -102,7 +103,7 @@ class Vocabulary:
             if self.ids.get(word, 0) > len(self) // 10 + 10 * N_FREQUENT:
                 raise VocabularyError(
                     f"{self.source}:{self.ids[word] + 1}: {word!r} is {count / total:.1%} of the"
-                    f" first {total} tokens of the text but stands in line {self.ids[word] + 1} of"
-                    f" {len(self)}; the vocabulary is not sorted by falling frequency",
+                    f" first {total} tokens of the text but is in line {self.ids[word] + 1} of"
+                    f" {len(self)}; the vocabulary is not sorted by decreasing frequency",
                     hint="sort it, or make one by: elmo-deploy vocabulary",
                 )

@@ -1,4 +1,4 @@
-"""Held-out text -> the perplexity of a model while it learns, from carried and from zero states."""
+"""Held-out text -> the perplexity of a model in training, from carried and from zero states."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from elmo_deploy.training.run.metrics import HeldoutMetrics
 from elmo_runtime.errors import InputError
 
 MAX_ROWS, SENTENCES_PER_ROW = 256, 8
-MAX_LOSS = 700.0  # exp of more is no float
+MAX_LOSS = 700.0  # exp of more overflows
 
 
 class HeldoutText:
-    """Files that a run does not learn from. Raises InputError when they hold no sentence."""
+    """Text that a run does not learn from. Raises InputError if it contains no sentence."""
 
     def __init__(self, shards: Sequence[Shard], lexicon: Lexicon) -> None:
         self._shards = shards
         self._lexicon = lexicon
         n_sentences = sum(1 for _ in read_all_sentences(shards))
         if n_sentences == 0:
-            raise InputError("the held-out files hold no sentence")
-        # Rows that are short of sentences end the evaluation early and leave text unread.
+            raise InputError("the held-out files contain no sentence")
+        # Rows that run out of sentences end the evaluation early and leave text unread.
         self.n_rows = min(MAX_ROWS, max(1, n_sentences // SENTENCES_PER_ROW))
 
     def measure(self, model: LanguageModel, step: int) -> HeldoutMetrics:
-        """Evaluate the model without dropout; it is left in training mode."""
+        """Evaluate the model without dropout, then return it to training mode."""
         model.eval()
         try:
             evaluator = Evaluator(model, self._lexicon)
@@ -49,7 +49,7 @@ class HeldoutText:
         )
 
     def _zero_state_losses(self, evaluator: Evaluator) -> tuple[float, float]:
-        """Forward and backward, nats per token; the mark that ends a sentence counts as one."""
+        """Forward and backward, nats per token; one boundary token per sentence counts."""
         forward = backward = 0.0
         n_tokens = 0
         for scored in evaluator.scores(read_all_sentences(self._shards)):

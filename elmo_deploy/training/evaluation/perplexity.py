@@ -21,21 +21,21 @@ from elmo_deploy.training.language_model import LanguageModel
 from elmo_export.checkpoint import SOFTMAX, Checkpoint
 from elmo_runtime.errors import CheckpointError, InputError
 
-STEPS_AT_ONCE = 32  # single steps computed together; the states carry over, so nothing changes
-LOGITS_AT_ONCE = 2**24  # numbers of the full softmax held at a time
-SORTED_AT_ONCE, SCORED_AT_ONCE = 4096, 64  # sentences sorted by length, sentences of a batch
+STEPS_AT_ONCE = 32  # steps computed together; the carried states make this exact
+LOGITS_AT_ONCE = 2**24  # numbers of the full softmax in memory
+SORTED_AT_ONCE, SCORED_AT_ONCE = 4096, 64  # sentences sorted by length, batch size
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean cross-entropy of each direction in nats a token, over `n_tokens` of each."""
+    """Mean cross-entropy of each direction in nats per token, over `n_tokens` of each."""
 
     forward_loss: float
     backward_loss: float
     n_tokens: int
-    unknown_share: float = 0.0  # of the words to predict, those that are <UNK>
+    unknown_share: float = 0.0  # share of <UNK> among the words to predict
 
     @property
     def forward_perplexity(self) -> float:
@@ -49,15 +49,15 @@ class Evaluation:
 
     @property
     def perplexity(self) -> float:
-        """The exp of the mean of both losses, which bilm-tf and the paper report."""
+        """The exp of the mean of both losses, as in bilm-tf and in the paper."""
         return math.exp((self.forward_loss + self.backward_loss) / 2)
 
 
 @dataclass(frozen=True)
 class SentenceScore:
-    """Natural log-probabilities of a sentence and the mark that ends it, read either way."""
+    """Natural log-probabilities of a sentence and its last boundary token, per direction."""
 
-    n_tokens: int  # the mark not counted
+    n_tokens: int  # without the boundary token
     forward: float  # of the tokens and </S>
     backward: float  # of the tokens from the last to the first and <S>
     n_unknown: int = 0  # tokens scored as <UNK>
@@ -68,9 +68,9 @@ def evaluate(
 ) -> Evaluation:
     """The perplexity of held-out text as bilm-tf's `run_test.py` defines it.
 
-    Files once and in order, `batch_size` rows of sentences packed back to back as single steps,
-    full softmax, states carried, no dropout. The end of the text, where not every row has a next
-    word any more, does not count; so the figure depends a little on `batch_size`.
+    The files are read once and in order, in `batch_size` rows without gaps, with the full softmax,
+    carried states and no dropout. The end of the text, where some rows have no next word, does not
+    count, so the result depends slightly on `batch_size`.
     """
     evaluator = Evaluator.load(checkpoint, choose_device(device))
     result = evaluator.perplexity(shards, batch_size)
@@ -83,7 +83,7 @@ def score(
 ) -> Iterator[SentenceScore]:
     """Log-probabilities of each sentence, in order.
 
-    Each starts from the zero state, so that its score does not depend on the sentences around it.
+    Each starts from the zero state, so that its score does not depend on the other sentences.
     """
     n_tokens = n_unknown = 0
     for scored in Evaluator.load(checkpoint, choose_device(device)).scores(sentences):
@@ -93,7 +93,7 @@ def score(
 
 
 class ReadSentences(NamedTuple):
-    """A batch of sentences that was read from both ends, step by step.
+    """A batch of sentences that was read step by step in both directions.
 
     A sentence of n tokens has n + 1 steps: forward step i predicts token i, and the last one
     </S>; backward step i predicts token n - 1 - i, and the last one <S>.
@@ -113,11 +113,11 @@ class Evaluator:
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, device: torch.device) -> Evaluator:
-        """The model of a checkpoint. Raises CheckpointError where it has no softmax."""
+        """The model of a checkpoint. Raises CheckpointError if it has no softmax."""
         if checkpoint.vocabulary is None or any(n not in checkpoint.tensors for n in SOFTMAX):
             raise CheckpointError(
                 "the checkpoint has no softmax over a vocabulary, so it predicts no words",
-                hint="give it one by: elmo-deploy train --from CHECKPOINT",
+                hint="train one by: elmo-deploy train --from CHECKPOINT",
             )
         vocabulary = Vocabulary(checkpoint.vocabulary, source="the checkpoint's vocab.txt")
         model = LanguageModel(checkpoint.config, len(vocabulary))
@@ -155,7 +155,7 @@ class Evaluator:
         sentences: Iterable[Sequence[str]],
         compute: Callable[[Sequence[Sequence[str]]], Sequence[Item]],
     ) -> Iterator[Item]:
-        """What `compute` returns for batches of similarly long sentences, in order."""
+        """The results of `compute` for batches of sentences of similar length, in order."""
         for chunk in _batched(sentences, SORTED_AT_ONCE):
             order = sorted(range(len(chunk)), key=lambda index: len(chunk[index]))
             results: dict[int, Item] = {}
@@ -206,7 +206,7 @@ def _single_steps(shards: Sequence[Shard], n_rows: int, *, backward: bool) -> It
 
 
 def _joined(steps: Sequence[Window]) -> Window:
-    """Windows that follow each other as one."""
+    """Consecutive windows as one."""
     return Window(
         [list(chain(*rows)) for rows in zip(*(step.inputs for step in steps), strict=True)],
         [list(chain(*rows)) for rows in zip(*(step.targets for step in steps), strict=True)],
@@ -221,7 +221,7 @@ def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def _padded(words: list[str], length: int) -> list[str]:
-    return words + [END] * (length - len(words))  # any word will do: the mask hides it
+    return words + [END] * (length - len(words))  # any word: the mask hides it
 
 
 def _window(rows: Sequence[list[str]]) -> Window:

@@ -1,4 +1,4 @@
-"""Sentences -> the log-probability of each token, and the words that the model expects instead."""
+"""Sentences -> the log-probability of each token, and the words that the model expects there."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from elmo_export.checkpoint import Checkpoint
 class TokenScore:
     """Natural log-probabilities of a token, given the tokens before it and those after it.
 
-    Nothing predicts <S> forward or </S> backward. A token outside the vocabulary is scored as
-    <UNK>.
+    <S> has no forward score and </S> no backward one. A token outside the vocabulary has the score
+    of <UNK>.
     """
 
     token: str
@@ -39,7 +39,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Substitutes:
-    """The most probable words in the place of a token, the most probable one first.
+    """The most probable words at the position of a token, the most probable one first.
 
     `both` multiplies the probabilities of the two directions and normalizes the products.
     """
@@ -106,7 +106,7 @@ def _substitutes(
     evaluator: Evaluator, n: int, sentences: Sequence[Sequence[str]]
 ) -> list[list[Substitutes]]:
     vectors = evaluator.read(sentences).vectors
-    # (tokens of all sentences, P): what predicts each token forward, and what backward.
+    # (tokens of all sentences, P): the vectors that predict each token, forward and backward.
     forward = torch.cat([row[: len(s)] for row, s in zip(vectors[0], sentences, strict=True)])
     backward = torch.cat(
         [row[: len(s)].flip(0) for row, s in zip(vectors[1], sentences, strict=True)]

@@ -1,4 +1,4 @@
-"""The records of a run -> the picture of its perplexities."""
+"""The records of a run -> a plot of its perplexities."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def draw_curve(
 ) -> None:
     """Draw the perplexities over the steps as a PNG, on a logarithmic axis with plain numbers.
 
-    sampled: the training perplexity is that of a sampled softmax, which is lower than that of the
-    full one and cannot be compared with the held-out perplexity.
+    `sampled` labels the training perplexity as that of a sampled softmax, which is lower than that
+    of the full one and cannot be compared with the held-out perplexity.
     """
     from matplotlib.figure import Figure
 
@@ -46,7 +46,7 @@ def draw_curve(
 
 
 def _label(*, sampled: bool, heldout: bool) -> str:
-    """Short enough for the height of the picture; the legend names the held-out lines."""
+    """A label that fits the height of the plot; the legend names the held-out lines."""
     if heldout:
         return "perplexity (training: sampled softmax)" if sampled else "perplexity"
     return "training perplexity (sampled softmax)" if sampled else "training perplexity"

@@ -1,4 +1,4 @@
-"""The directory of a run: what it was started with, where it stands, what came out of it.
+"""The directory of a run: its options, its saved states and its results.
 
 options.json  resume/  metrics.jsonl  heldout.jsonl  learning-curve.png  tensorboard/  checkpoint/
 best/
@@ -30,13 +30,13 @@ from elmo_runtime.text.sources import printable
 
 CHECKPOINT, BEST, OPTIONS = "checkpoint", "best", "options.json"
 OWN_NAMES = (CHECKPOINT, BEST, OPTIONS, FOLDER, METRICS, HELDOUT, CURVE, TENSORBOARD)
-MAY_CHANGE = ("n_epochs",)  # options that a resumed run may be given anew
+MAY_CHANGE = ("n_epochs",)  # options that may change when a run is resumed
 
 logger = logging.getLogger(__name__)
 
 
 class RunFolder:
-    """RUN/, bound to the options, texts and vocabulary of one run."""
+    """The directory RUN/ of one run with its options, texts and vocabulary."""
 
     def __init__(
         self,
@@ -59,20 +59,20 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the trained model goes."""
+        """The directory of the trained model."""
         return self.path / CHECKPOINT
 
     @property
     def best(self) -> Path:
-        """Where the model with the lowest held-out perplexity goes."""
+        """The directory of the model with the lowest held-out perplexity."""
         return self.path / BEST
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other runs out of the directory; only the process that writes calls it.
+        """Keep other runs out of the directory; only the process that writes calls this.
 
-        Raises ArtifactError when another run is in it or nothing can be written, InputError when
-        something else is where the checkpoint goes.
+        Raises ArtifactError if another run uses it or it is not writable, and InputError if
+        something else is in the place of the checkpoint.
         """
         with scratch_directory(self.path / INSIDE, target=self.path):
             for folder in (self.checkpoint, self.best):
@@ -82,13 +82,13 @@ class RunFolder:
     def enter(self, *, resume: bool, device: torch.device) -> SavedState | None:
         """The state to continue from; None at the start of a run.
 
-        Raises InputError when the folder is in use and `resume` is not set, or holds files that
-        no run wrote, and ConfigError when it belongs to a run with other options, texts or
-        another vocabulary.
+        Raises InputError if the directory is not empty without `resume`, or contains files that no
+        run wrote. Raises ConfigError if its run has other options, texts or another vocabulary.
         """
         if not resume and self._visible_names():
             raise InputError(
-                f"{self.path} is not empty", hint="continue its run with --resume, or name another"
+                f"{self.path} is not empty",
+                hint="continue its run with --resume, or name another directory",
             )
         saved = load_latest(self.path, device=device) if resume else None
         if saved is not None:
@@ -107,19 +107,19 @@ class RunFolder:
         return [name for name in names if not name.startswith(".") and name != "lost+found"]
 
     def _refuse_foreign_files(self) -> None:
-        """Without a saved state only the names and options.json show whose directory it is."""
+        """Without a saved state, only file names and options.json identify a run."""
         names = self._visible_names()
         foreign = [name for name in names if name not in OWN_NAMES]
         if names and not foreign and not (self.path / OPTIONS).is_file():
             foreign = names
         if foreign:
             raise InputError(
-                f"{self.path} holds no training run but {', '.join(foreign[:3])}",
+                f"{self.path} contains no training run but {', '.join(foreign[:3])}",
                 hint="name the directory of a run, or an empty one",
             )
 
     def describe(self) -> None:
-        """Write the options that the run really uses."""
+        """Write the complete options of the run."""
         with atomic_file(self.path / OPTIONS) as scratch:
             scratch.write_text(json.dumps(self._options, indent=2) + "\n", "utf-8")
 
@@ -129,7 +129,7 @@ class RunFolder:
         save_state(self.path, step, SavedState(state.tensors, counters))
 
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Write the model as it stands."""
+        """Write the current model."""
         checkpoint.write(self.checkpoint)
 
     def write_best(self, checkpoint: Checkpoint) -> None:
@@ -137,14 +137,14 @@ class RunFolder:
         checkpoint.write(self.best)
 
     def _require_as_many_processes(self, saved: SavedState) -> None:
-        """Rows are dealt by process, so another number of them would read other text."""
+        """Each process reads its own rows, so another number of processes would read other text."""
         n_rows, n_options = saved.tensors["lstm.h"].shape[2], saved.counters["run"]["options"]
         before = n_rows // n_options["batch_size"]
         if before != self._n_processes:
             raise ConfigError(
-                f"{self.path} was trained by {_processes(before)}, and this is a run of"
-                f" {_processes(self._n_processes)}: its {n_rows} rows of text belong to the former",
-                hint=f"resume it with {_start_of(before)}, or train on in another folder:"
+                f"{self.path} was trained by {_processes(before)}, which share its {n_rows} rows of"
+                f" text, but this run has {_processes(self._n_processes)}",
+                hint=f"resume it with {_start_of(before)}, or fine-tune in another directory:"
                 f" elmo-deploy train --from {self.checkpoint}",
             )
 
@@ -159,7 +159,7 @@ class RunFolder:
         if differing:
             raise ConfigError(
                 f"{self.path} was started with other settings: {', '.join(differing)}",
-                hint="resume with the same ones, or start in another folder",
+                hint="resume with the same settings, or start in another directory",
             )
 
 
@@ -169,18 +169,18 @@ def _processes(count: int) -> str:
 
 def _start_of(count: int) -> str:
     if count == 1:
-        return "elmo-deploy train alone, without torchrun"
+        return "elmo-deploy train, without torchrun"
     return f"torchrun --nproc-per-node {count} --no-python elmo-deploy train"
 
 
 def _refuse_undecodable(path: Path) -> None:
-    """Ask before the work: TensorBoard encodes the names of its files as UTF-8."""
+    """Refuse the path before the work: TensorBoard encodes the names of its files as UTF-8."""
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError as error:
         raise InputError(
             f"{printable(str(path))} is not UTF-8, and TensorBoard cannot write to it",
-            hint="name another directory",
+            hint="choose another directory",
         ) from error
 
 

@@ -14,7 +14,7 @@ from elmo_runtime.files.storage import write_errors
 
 @dataclass(frozen=True)
 class Metrics:
-    """Means over the steps since the last record; losses are nats a token."""
+    """Means over the steps since the last record; losses are nats per token."""
 
     step: int
     loss: float
@@ -22,13 +22,13 @@ class Metrics:
     backward_loss: float
     learning_rate: float
     gradient_norm: float  # before clipping
-    tokens_per_second: float  # tokens of one direction, as the original counts them
-    seconds: float  # of training since the first step, pauses not counted
-    unknown_share: float = 0.0  # of the words to predict, those that are <UNK>
+    tokens_per_second: float  # tokens of one direction, as bilm-tf counts them
+    seconds: float  # of training since the first step, without pauses
+    unknown_share: float = 0.0  # share of <UNK> among the words to predict
 
     @property
     def perplexity(self) -> float:
-        """exp(loss); with sampled softmax it is of the sampled task."""
+        """The exp of the loss; with a sampled softmax it is that of the sampled task."""
         return math.exp(min(self.loss, 700.0))
 
 
@@ -37,25 +37,25 @@ class HeldoutMetrics:
     """Perplexities over the full softmax: the mean of both directions, and each of them."""
 
     step: int
-    perplexity: float  # states carried through the text, as `elmo-deploy evaluate` reports it
+    perplexity: float  # with carried states, as in `elmo-deploy evaluate`
     forward_perplexity: float
     backward_perplexity: float
-    zero_state_perplexity: float  # each sentence from the zero state, as an embedder reads it
+    zero_state_perplexity: float  # each sentence from the zero state, as in an embedder
     forward_zero_state_perplexity: float
     backward_zero_state_perplexity: float
-    unknown_share: float  # of the words, those that are <UNK>
+    unknown_share: float  # share of <UNK> among the words
 
 
 Record = TypeVar("Record", bound=Metrics | HeldoutMetrics)
 
 
 def read_metrics(path: Path) -> list[Metrics]:
-    """The records of a `metrics.jsonl`; a last line that a kill tore is left out."""
+    """The records of a `metrics.jsonl`, without an incomplete last line."""
     return read_records(path, Metrics)
 
 
 def read_records(path: Path, kind: type[Record]) -> list[Record]:
-    """The records of a file, up to the first line that is not one; none without the file."""
+    """The records of a file up to the first invalid line; none if there is no file."""
     if not path.exists():
         return []
     records: list[Record] = []
@@ -68,7 +68,7 @@ def read_records(path: Path, kind: type[Record]) -> list[Record]:
 
 
 class RecordFile(Generic[Record]):
-    """Appends records to a file; a resumed run forgets those after the step it resumes from."""
+    """Appends records to a file; a resumed run drops those after the step it resumes from."""
 
     def __init__(self, path: Path, kind: type[Record], *, first_step: int) -> None:
         self.records = [r for r in read_records(path, kind) if r.step <= first_step]
@@ -79,7 +79,7 @@ class RecordFile(Generic[Record]):
                 scratch.write_text("".join(map(_line, self.records)), "utf-8")
 
     def append(self, record: Record) -> None:
-        """Write one record and hand it to the system at once."""
+        """Write one record and flush it."""
         self.records.append(record)
         with write_errors(self._path):
             if self._stream is None:

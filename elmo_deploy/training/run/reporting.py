@@ -1,4 +1,4 @@
-"""What a run reports while it learns: records, TensorBoard scalars, a progress bar, a curve."""
+"""The reports of a run: records, TensorBoard scalars, a progress bar and the learning curve."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ METRICS, HELDOUT, CURVE, TENSORBOARD = (
 
 
 def require_reports() -> None:
-    """Import what reports are written with, so that a run does not fail at its last step.
+    """Import the libraries of the reports, so that a run does not fail at its last step.
 
-    Raises BackendUnavailableError naming the package that is missing or broken.
+    Raises BackendUnavailableError with the module that is missing or broken.
     """
     for module in ("tensorboard.summary.writer.record_writer", "matplotlib.figure"):
         try:
@@ -50,8 +50,8 @@ def require_reports() -> None:
             ) from error
 
 
-class Journal:
-    """Writes the records of a run; a resumed run forgets those after the step it resumes from."""
+class Reporter:
+    """Writes the reports of a run; a resumed run drops records after the step it resumes from."""
 
     def __init__(
         self, run: Path, *, first_step: int, total_steps: int, sampled: bool, show: bool
@@ -67,7 +67,7 @@ class Journal:
         self._bar = _progress_bar(self._console, visible=show and self._console.is_terminal)
         self._task = self._bar.add_task("training", total=total_steps, completed=first_step, at="")
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> Reporter:
         self._bar.start()
         return self
 
@@ -92,7 +92,7 @@ class Journal:
         self._bar.update(self._task, completed=step)
 
     def record(self, metrics: Metrics) -> None:
-        """Write one record to every place."""
+        """Write one record to all reports."""
         self._training.append(metrics)
         self._write_scalars("train", metrics, perplexity=metrics.perplexity)
         text = (
@@ -105,9 +105,9 @@ class Journal:
             self._print(f"step {metrics.step} of {self._total_steps}  {text}  {left} left")
 
     def record_heldout(self, metrics: HeldoutMetrics) -> bool:
-        """Write one record to every place; returns whether its zero-state perplexity is the best.
+        """Write one record to all reports; return whether its zero-state perplexity is the best.
 
-        An embedder starts every text from the zero state, unless another state policy is chosen.
+        An embedder starts every sentence from the zero state unless another state policy is chosen.
         """
         best = min((r.zero_state_perplexity for r in self.heldout), default=float("inf"))
         self._heldout.append(metrics)
@@ -119,7 +119,7 @@ class Journal:
         return metrics.zero_state_perplexity < best
 
     def draw(self) -> None:
-        """Write the curve of all records."""
+        """Write the learning curve of all records."""
         draw_curve(self._run / CURVE, self.records, self.heldout, sampled=self._sampled)
 
     def _write_scalars(self, group: str, record: Metrics | HeldoutMetrics, **more: float) -> None:
@@ -128,7 +128,7 @@ class Journal:
         self._board.add(record.step, {f"{group}/{name}": v for name, v in values.items()})
 
     def _time_left(self, step: int) -> timedelta:
-        """By the mean time of the steps since this process began the run or resumed it."""
+        """Estimate it from the mean time per step of this process."""
         per_step = (time.monotonic() - self._began) / max(1, step - self._first_step)
         return timedelta(seconds=round(per_step * (self._total_steps - step)))
 

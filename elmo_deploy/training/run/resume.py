@@ -1,7 +1,7 @@
-"""The state of a training run on disk: written whole or not at all, read back bit by bit.
+"""The state of a training run on disk: written atomically, restored bit-identically.
 
 `RUN/resume/step-00001000/` holds state.safetensors (weights, optimizer slots, carried LSTM states)
-and state.json (counters, positions in the text, digests). The last two are kept.
+and state.json (counters, positions in the text, digests). The last two states are kept.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SavedState:
-    """Everything that the rest of a run depends on."""
+    """Everything that the remainder of a run depends on."""
 
     tensors: Mapping[str, Tensor]
     counters: Mapping[str, Any]  # plain JSON
 
 
 def save_state(run: Path, step: int, saved: SavedState) -> None:
-    """Write the state of a step and remove all but the last two. A run has one writer."""
+    """Write the state of a step and remove all but the last two; only one process writes."""
     folder = run / FOLDER / f"step-{step:08d}"
     with atomic_directory(folder, kind=STATE_FORMAT) as scratch:
         tensors = {name: tensor.contiguous() for name, tensor in saved.tensors.items()}
@@ -65,7 +65,7 @@ def save_state(run: Path, step: int, saved: SavedState) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a saved state; its directory stays if it holds a file of someone else."""
+    """Remove a saved state; its directory stays if it contains other files."""
     for name in (COUNTERS, TENSORS):
         (folder / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
@@ -73,19 +73,19 @@ def _remove(folder: Path) -> None:
 
 
 def load_latest(run: Path, *, device: torch.device) -> SavedState | None:
-    """The newest whole state; None when nothing was saved. A corrupt one is named and skipped.
+    """The newest state that is not corrupt; None without a saved state.
 
-    Raises CheckpointError when every saved state is corrupt.
+    A corrupt state is logged and skipped. Raises CheckpointError if every saved state is corrupt.
     """
     folders = saved_folders(run)
     for folder in reversed(folders):
         try:
             return _load(folder, device)
         except CheckpointError as error:
-            logger.warning("%s; it is skipped for the one before it", error)
+            logger.warning("%s; it is skipped", error)
     if folders:
         raise CheckpointError(
-            f"no state in {run / FOLDER} is whole", hint="start again in another folder"
+            f"every state in {run / FOLDER} is corrupt", hint="start again in another directory"
         )
     return None
 
@@ -99,11 +99,11 @@ def _load(folder: Path, device: torch.device) -> SavedState:
     try:
         content = json.loads((folder / COUNTERS).read_bytes())
         counters = content["counters"]
-        whole = (
+        intact = (
             content["counters sha256"] == _digest(counters)
             and content["tensors sha256"] == sha256_of(folder / TENSORS)
         )  # fmt: skip
-        if not whole:
+        if not intact:
             raise CheckpointError(f"{folder} is corrupt: a digest differs")
         return SavedState(load_file(folder / TENSORS, device=str(device)), counters)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:

@@ -1,4 +1,4 @@
-"""What a run writes at a save: held-out perplexity, state, checkpoint, best checkpoint, curve."""
+"""The files of a save: held-out perplexity, state, checkpoint, best checkpoint and curve."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from elmo_deploy.training.data.vocabulary import Vocabulary
 from elmo_deploy.training.evaluation.heldout import HeldoutText
 from elmo_deploy.training.learner import Learner
 from elmo_deploy.training.run.folder import RunFolder
-from elmo_deploy.training.run.reporting import Journal
+from elmo_deploy.training.run.reporting import Reporter
 from elmo_export.checkpoint import Checkpoint
 
 
 class Saver:
-    """Saves a run. Every process calls it; the one that has the journal writes."""
+    """Saves a run. Every process calls it; the one with the reporter writes."""
 
     def __init__(
         self,
@@ -19,25 +19,25 @@ class Saver:
         *,
         learner: Learner,
         vocabulary: Vocabulary,
-        journal: Journal | None,
+        reporter: Reporter | None,
         heldout: HeldoutText | None,
     ) -> None:
         self._folder = folder
         self._learner = learner
         self._vocabulary = vocabulary
-        self._journal = journal
+        self._reporter = reporter
         self._heldout = heldout
         self._saved_step: int | None = None
 
     def measure(self) -> None:
-        """Record the held-out perplexity, and keep the model if it is the best so far.
+        """Record the held-out perplexity, and write the model if it is the best so far.
 
         This comes before `save`: a run that is killed in between measures this step again.
         """
-        if self._journal is None or self._heldout is None:
+        if self._reporter is None or self._heldout is None:
             return
         metrics = self._heldout.measure(self._learner.model, self._learner.step)
-        if self._journal.record_heldout(metrics):
+        if self._reporter.record_heldout(metrics):
             self._folder.write_best(self._checkpoint())
 
     def save(self) -> None:
@@ -46,11 +46,11 @@ class Saver:
             return
         state = self._learner.state()  # every process gives its part of it
         self._saved_step = self._learner.step
-        if self._journal is None:
+        if self._reporter is None:
             return
         self._folder.save(self._learner.step, state)
         self._folder.write_checkpoint(self._checkpoint())
-        self._journal.draw()
+        self._reporter.draw()
 
     def _checkpoint(self) -> Checkpoint:
         provenance = {"trained by": "elmo-deploy train", "steps": str(self._learner.step)}

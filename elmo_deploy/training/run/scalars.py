@@ -16,9 +16,9 @@ from elmo_runtime.files.storage import write_errors
 
 
 class ScalarFile:
-    """An event file of its own in the directory `folder`, which TensorBoard reads with the others.
+    """A new event file in the directory `folder`; TensorBoard reads it together with the others.
 
-    first_step: steps before it come from older files; later ones of those are dropped.
+    Steps up to `first_step` come from older files, whose later steps TensorBoard drops.
     """
 
     def __init__(self, folder: Path, *, first_step: int) -> None:
@@ -36,7 +36,7 @@ class ScalarFile:
         self._write(Event(wall_time=time.time(), step=first_step, session_log=start))
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Write the values of a step, tag -> value. Raises ArtefactError when the disk is full."""
+        """Write the values of a step, tag -> value. Raises ArtifactError if the disk is full."""
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 

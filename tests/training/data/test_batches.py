@@ -1,4 +1,4 @@
-"""Windows of words become tensors that say the same."""
+"""Windows of words become tensors with the same content."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ BACKWARD = Window([["</S>", "x" * 60], ["cat", "the"]], [["cat", "the"], ["the",
 
 
 def rows_of(batch):
-    """Each position's character ids, with the columns that were cut off put back."""
+    """The character ids of each position, with the columns that were cut off."""
     words = [F for group in batch.words for F in torch.nn.functional.pad(
         group, (0, 50 - group.shape[1]), value=261)]  # fmt: skip
     return torch.stack(words)[batch.positions]

@@ -1,4 +1,4 @@
-"""Training reads the formats that `embed` reads; what is wrong is named with file and line."""
+"""Training reads the formats of `embed`; an error names file and line."""
 
 import gzip
 import json
@@ -96,7 +96,7 @@ def test_what_can_be_read_only_once_is_refused_before_the_work(tmp_path):
             find_shards([name])
 
 
-def test_a_run_knows_its_shards_as_earlier_versions_wrote_them(tmp_path):
+def test_a_run_recognizes_shards_that_earlier_versions_wrote(tmp_path):
     (tmp_path / "a.txt").write_text("x\n")
     (tmp_path / "a.jsonl").write_text("{}\n")
     plain, structured = (find_shards([str(tmp_path / name)])[0] for name in ("a.txt", "a.jsonl"))

@@ -1,4 +1,4 @@
-"""The vocabulary: marks first, then by falling count; a bad file is named with its line."""
+"""The vocabulary: special tokens, then words by decreasing count; errors name the line."""
 
 import gzip
 
@@ -10,7 +10,7 @@ from elmo_runtime.errors import InputError
 SENTENCES = [["b", "a", "c"], ["c", "b", "c", "<S>"], ["d"]]
 
 
-def test_words_follow_the_marks_by_falling_count():
+def test_words_follow_the_special_tokens_by_decreasing_count():
     assert Vocabulary.count(SENTENCES).words == ("<S>", "</S>", "<UNK>", "c", "b", "a", "d")
 
 
@@ -50,7 +50,7 @@ def test_white_space_around_a_word_is_dropped_as_in_bilm_tf(tmp_path, content):
     ("lines", "message"),
     [
         (b"<S>\n</S>\na\n", r"vocab\.txt lacks <UNK>"),
-        (b"<S>\n</S>\n<UNK>\na\nb\na\n", r"vocab\.txt:6: 'a' stands in line 4 already"),
+        (b"<S>\n</S>\n<UNK>\na\nb\na\n", r"vocab\.txt:6: 'a' is already in line 4"),
         (b"<S>\n</S>\n<UNK>\n\na\n", r"vocab\.txt:4: no token"),
         (b"<S>\n</S>\n<UNK>\ncaf\xe9\n", r"vocab\.txt:4: not UTF-8"),
         (b"", r"vocab\.txt lacks <S>, </S>, <UNK>"),

@@ -93,7 +93,7 @@ def test_a_resumed_run_measures_the_same(options, run, heldout, tmp_path, monkey
 
 def test_an_empty_heldout_text_is_refused_before_the_first_step(options, run, tmp_path):
     (tmp_path / "empty.txt").write_text("\n")
-    with pytest.raises(InputError, match="the held-out files hold no sentence"):
+    with pytest.raises(InputError, match="the held-out files contain no sentence"):
         run(options(), tmp_path / "run", heldout=[tmp_path / "empty.txt"])
     assert not (tmp_path / "run").exists()
 

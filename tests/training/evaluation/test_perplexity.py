@@ -112,7 +112,7 @@ def test_a_checkpoint_without_a_softmax_predicts_nothing(shards):
         evaluate(random_checkpoint(tiny_config()), shards=shards)
 
 
-def test_a_score_is_the_log_probability_of_the_words_and_the_closing_mark(trained, shards):
+def test_a_score_is_the_log_probability_of_the_words_and_the_last_boundary_token(trained, shards):
     sentences = [*list(read_all_sentences(shards))[:5], []]
     for tokens, scored in zip(sentences, score(trained, sentences, device="cpu"), strict=True):
         assert scored.n_tokens == len(tokens)

@@ -72,7 +72,7 @@ def test_substitutes_are_the_most_probable_words_of_the_full_softmax(trained):
                 )
 
 
-def test_more_substitutes_than_words_are_the_whole_vocabulary(trained):
+def test_more_substitutes_than_words_give_the_complete_vocabulary(trained):
     (sentence,) = substitutes(trained, [["cat"]], n=1000, device="cpu")
     for predictions in (sentence[0].forward, sentence[0].backward, sentence[0].both):
         assert len(predictions) == len(trained.vocabulary)

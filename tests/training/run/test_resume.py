@@ -1,4 +1,4 @@
-"""Saved states are read back bit by bit; what is not whole is named and skipped."""
+"""Saved states are restored bit-identically; corrupt ones are logged and skipped."""
 
 import logging
 
@@ -22,12 +22,12 @@ def same(a, b):
     return a.counters == b.counters and all(torch.equal(a.tensors[n], b.tensors[n]) for n in "ab")
 
 
-def test_a_state_survives_the_disk_bit_by_bit(tmp_path):
+def test_a_saved_state_is_restored_bit_identically(tmp_path):
     save_state(tmp_path, 7, state(7))
     assert same(load_latest(tmp_path, device=CPU), state(7))
 
 
-def test_nothing_saved_is_no_state(tmp_path):
+def test_a_run_without_saved_states_has_none(tmp_path):
     assert load_latest(tmp_path, device=CPU) is None
 
 
@@ -38,7 +38,7 @@ def test_the_last_two_are_kept_and_the_newest_is_read(tmp_path):
     assert same(load_latest(tmp_path, device=CPU), state(10))
 
 
-def test_what_a_kill_left_is_swept_away(tmp_path):
+def test_the_files_of_a_killed_run_are_removed(tmp_path):
     scratch = tmp_path / "resume" / ".step-00000001.elmo-partial"
     scratch.mkdir(parents=True)
     (scratch / "owner").touch()
@@ -46,13 +46,13 @@ def test_what_a_kill_left_is_swept_away(tmp_path):
     assert [path.name for path in (tmp_path / "resume").iterdir()] == ["step-00000002"]
 
 
-def test_when_every_state_is_corrupt_the_run_cannot_go_on(tmp_path, caplog):
+def test_a_run_whose_states_are_all_corrupt_cannot_continue(tmp_path, caplog):
     for step in (1, 2):
         save_state(tmp_path, step, state(step))
         (tmp_path / "resume" / f"step-0000000{step}" / "state.json").write_text("{}")
     with (
         caplog.at_level(logging.WARNING),
-        pytest.raises(CheckpointError, match=r"no state in .*resume is whole"),
+        pytest.raises(CheckpointError, match=r"every state in .*resume is corrupt"),
     ):
         load_latest(tmp_path, device=CPU)
     assert "step-00000001 is corrupt" in caplog.text and "step-00000002 is corrupt" in caplog.text

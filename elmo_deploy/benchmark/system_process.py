@@ -1,6 +1,6 @@
-"""A system in a process of its own, so that its memory, its threads and its libraries are its own.
+"""A system in a separate process, with its own memory, threads and libraries.
 
-The parent asks one worker at a time; the others wait without using a core.
+The parent calls one process at a time; the others wait without using a core.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ SECONDS_TO_END = 10.0
 
 @dataclass(frozen=True)
 class Started:
-    """A system that is ready: what it costs, and seconds of the first pass over each load."""
+    """A system that is ready: its footprint, and the seconds of the first pass over each load."""
 
     footprint: Footprint
     first_passes: tuple[float, ...]
 
 
-class Worker:
-    """The parent's side. Raises BackendError with the reason when the system fails."""
+class SystemProcess:
+    """The parent's side. Raises BackendError with the reason if the system fails."""
 
     def __init__(self, system: str, subject: Subject, loads: Sequence[Load]) -> None:
         # spawn: a fork would inherit the parent's threads, and CUDA does not survive one.
@@ -53,7 +53,7 @@ class Worker:
             self._process.start()
 
     def start(self) -> Started:
-        """Load the system, and run every load once, which is also the warm-up."""
+        """Load the system and run every load once, as the warm-up."""
         answer: Started = self._ask("start")
         return answer
 
@@ -76,10 +76,10 @@ class Worker:
             self._process.join()
         self._stderr.close()
 
-    def _ask(self, verb: str, *arguments: Any) -> Any:
+    def _ask(self, command: str, *arguments: Any) -> Any:
         try:
-            self._connection.send((verb, arguments))
-            # The process is watched too: its end of the pipe may stay open in another process.
+            self._connection.send((command, arguments))
+            # Wait for the process too: another process may keep its end of the pipe open.
             wait([self._connection, self._process.sentinel])
             if not self._connection.poll():
                 raise EOFError
@@ -92,7 +92,7 @@ class Worker:
         return answer
 
     def _cause_of_death(self) -> str:
-        """How it ended, and the last line of the traceback if it could not even start."""
+        """The exit code, and the last line of the traceback if the process did not start."""
         self._stderr.seek(0)
         lines = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
         reason = f": {lines[-1].strip()}" if lines else ""
@@ -101,9 +101,9 @@ class Worker:
 
 @contextlib.contextmanager
 def _redirected_stderr(target: int) -> Iterator[Connection]:
-    """Let a process that starts now write its errors to `target`; yields the stderr of before.
+    """Let a process that starts now write its errors to `target`; yield the previous stderr.
 
-    An error while the child imports and unpickles is printed before any of our code runs there.
+    Errors of the child's imports and unpickling are printed before any code of this project runs.
     """
     sys.stderr.flush()
     with Connection(os.dup(2), readable=False) as before:
@@ -121,26 +121,26 @@ def serve(
     subject: Subject,
     loads: tuple[Load, ...],
 ) -> None:
-    """The child's side: answer until the parent hangs up."""
-    with stderr:  # from now on errors are answers, and messages are the user's
+    """The child's side: answer until the parent closes the connection."""
+    with stderr:  # from here on, errors are answers and stderr is the user's
         os.dup2(stderr.fileno(), 2)
-    station = Station(system, subject, loads)
+    server = SystemServer(system, subject, loads)
     while True:
         try:
-            verb, arguments = connection.recv()
+            command, arguments = connection.recv()
         except EOFError:
             return
         try:
-            answer = True, getattr(station, verb)(*arguments)
+            answer = True, getattr(server, command)(*arguments)
         except ElmoDeployError as error:
             answer = False, str(error)
-        except Exception as error:  # the edge of the process: the parent reports it
+        except Exception as error:  # at the edge of the process: the parent reports it
             answer = False, f"{type(error).__name__}: {error}"
         connection.send(answer)
 
 
-class Station:
-    """A system and the loads it is given."""
+class SystemServer:
+    """An open system and its loads; the parent calls these methods by name."""
 
     def __init__(self, system: str, subject: Subject, loads: tuple[Load, ...]) -> None:
         self.system, self.subject, self.loads = SYSTEMS[system], subject, loads
