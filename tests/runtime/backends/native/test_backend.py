@@ -192,7 +192,7 @@ def test_bf16_is_exported_with_the_weights_of_fp32_only(checkpoint, tmp_path):
 
 def test_bf16_is_exported_where_the_library_runs_only(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(library, "LIBRARY", tmp_path / "missing.so")
-    with pytest.raises(BackendUnavailableError, match="bf16 is a form of the backend native"):
+    with pytest.raises(BackendUnavailableError, match="bf16 needs the native backend"):
         export_bundle(checkpoint, tmp_path / "b", reference=dict, precisions=["fp32", "bf16"])
 
 

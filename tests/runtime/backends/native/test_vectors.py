@@ -184,6 +184,16 @@ def test_a_state_that_is_the_same_for_all_rows_need_not_be_copied(native):
     assert same_bits(model(inputs), expected)
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["input_weight", "recurrent_weight", "projection_weight"])
+def test_a_weight_that_is_no_number_shows_in_the_vectors(native, form, name):
+    """In int8 it became an ordinary number, and sums of such rows overflowed."""
+    checkpoint = random_checkpoint(tiny_config())
+    checkpoint.tensors[f"bilm.forward_stack.layers.0.{name}"].flat[3] = np.nan
+    found = native(checkpoint, form=form)(case_of(checkpoint.config).inputs)
+    assert np.isnan(found["final_h"][0, 0]).any() and not np.isnan(found["final_h"][0, 1]).any()
+
+
 WRONG_IDS = {"negative": -1, "beyond the table": 262, "huge": 2**31 - 1}
 
 

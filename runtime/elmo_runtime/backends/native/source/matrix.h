@@ -18,6 +18,10 @@ constexpr int64_t kPanel = 64;  // columns
 
 enum class Format { kFp32, kBf16, kInt8 };
 
+// The nearest number in -127..127; any where x is not a number. What is not finite shows in the
+// scale instead, which has 0 * x added for every x and so is not a number either.
+ELMO_INLINE Ints as_int8(Floats x) { return as_ints(most(least(x, all(127.0f)), all(-127.0f))); }
+
 constexpr int64_t round_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
 constexpr int64_t minimum(int64_t x, int64_t y) { return x < y ? x : y; }
 constexpr int64_t maximum(int64_t x, int64_t y) { return x > y ? x : y; }
@@ -119,16 +123,19 @@ class Matrix {
   void write(Int8, int64_t index, const float* columns) {
     Int8::Weight* to = writable<Int8>(index);
     for (int64_t v = 0; v < kPanel; v += kLanes) {
-      Floats peak = all(1e-30f);
-      for (int64_t k = 0; k < depth; ++k)
-        peak = most(absolute(load(columns + k * kPanel + v)), peak);
-      store(scales_.data() + index * kPanel + v, peak / all(127.0f));
+      Floats peak = all(1e-30f), flaw = all(0.0f);
+      for (int64_t k = 0; k < depth; ++k) {
+        const Floats w = load(columns + k * kPanel + v);
+        peak = most(absolute(w), peak);
+        flaw = fma(w, all(0.0f), flaw);
+      }
+      store(scales_.data() + index * kPanel + v, peak / all(127.0f) + flaw);
       const Floats inverse = all(127.0f) / peak;
       for (int64_t k = 0; k < depth; k += Int8::kDepth) {
         alignas(64) int32_t numbers[Int8::kDepth][kLanes];
         for (int j = 0; j < Int8::kDepth; ++j) {
           const Floats w = load(columns + (k + j) * kPanel + v);
-          store(numbers[j], as_ints(w * inverse) + all(Int8::kOffset));
+          store(numbers[j], as_int8(w * inverse) + all(Int8::kOffset));
         }
         Int8::Weight* step = to + k * kPanel + v * Int8::kDepth;
         for (int lane = 0; lane < kLanes; ++lane)
@@ -190,17 +197,18 @@ class Rows {
 
   // round(127 x / largest |x| of the row), and that step as the row's scale.
   void quantize(int64_t index, const float* x, int64_t width) {
-    Floats peaks = all(0.0f);
+    Floats peaks = all(0.0f), flaws = all(0.0f);
     for (int64_t k = 0; k < width; k += kLanes) {
       const Floats lanes = load_some(x + k, width - k);
       peaks = most(from_bits(bits_of(lanes) & all(0x7fffffff)), peaks);
+      flaws = fma(lanes, all(0.0f), flaws);
     }
     const float peak = largest(peaks);
     const Floats inverse = all(peak > 1e-30f ? 127.0f / peak : 0.0f);
     Ints sum = all(0);
     auto* to = reinterpret_cast<Int8::Activation*>(data_.data() + index * stride_);
     for (int64_t k = 0; k < width; k += kLanes) {
-      const Ints numbers = as_ints(load_some(x + k, width - k) * inverse);
+      const Ints numbers = as_int8(load_some(x + k, width - k) * inverse);
       sum = sum + numbers;
       if constexpr (sizeof(Int8::Activation) == 1) {
         store_low8(to + k, numbers);
@@ -208,7 +216,7 @@ class Rows {
         store_low16(to + k, numbers);
       }
     }
-    scales_[index] = peak / 127.0f;
+    scales_[index] = peak / 127.0f + total(flaws);
     sums_[index] = total(sum);
   }
 

@@ -173,6 +173,14 @@ ELMO_INLINE float largest(Floats x) {
   return found;
 }
 
+ELMO_INLINE float total(Floats x) {
+  alignas(64) float lanes[kLanes];
+  store(lanes, x);
+  float sum = 0;
+  for (int lane = 0; lane < kLanes; ++lane) sum += lanes[lane];
+  return sum;
+}
+
 ELMO_INLINE int32_t total(Ints x) {
   alignas(64) int32_t lanes[kLanes];
   store(lanes, x);
