@@ -165,7 +165,10 @@ def test_a_line_that_is_not_utf8_is_named_and_no_file_is_left(run, bundle, tmp_p
         (["-o", "out.npz", "--token-budget", "0"], 2, "--token-budget"),
     ],
 )
-def test_invalid_options_have_their_exit_codes(run, bundle, text, words, code, said):
+def test_invalid_options_have_their_exit_codes(
+    run, bundle, text, words, code, said, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)  # where the relative output path may be written
     answer = run("embed", bundle, text, *words)
     assert answer.code == code and said in answer.stderr
 
