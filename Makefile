@@ -83,6 +83,7 @@ sanitize: .venv/ready-test
 fuzz: .venv/ready-test
 	$(BIN)/python fuzz/fuzz_bundle.py -max_total_time=$(SECONDS)
 	$(BIN)/python fuzz/fuzz_text.py -max_total_time=$(SECONDS)
+	$(BIN)/python fuzz/fuzz_importers.py -max_total_time=$(SECONDS)
 
 clean:
 	rm -rf .venv out dist build site

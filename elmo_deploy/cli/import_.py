@@ -26,24 +26,28 @@ def import_(
         Path, typer.Option("--out", "-o", help="The directory to write.", show_default=False)
     ],
     source: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(
             metavar="PATH",
             help="weights.hdf5, AllenNLP's model.tar.gz, a TensorFlow checkpoint of bilm-tf, a"
-            " copy of TF Hub's module, or a .zip, .tar.gz or directory with one of them.",
+            " copy of TF Hub's module, or a .zip, .tar.gz or directory with one of them. An"
+            " http(s) URL is downloaded.",
             show_default=False,
         ),
     ] = None,
     options: Annotated[
-        Path | None, typer.Option(help="The options.json, if PATH does not contain it.")
+        str | None, typer.Option(help="options.json or its URL, if PATH does not contain it.")
     ] = None,
-    weights: Annotated[Path | None, typer.Option(help="The weights.hdf5.")] = None,
+    weights: Annotated[str | None, typer.Option(help="weights.hdf5 or its URL.")] = None,
+    sha256: Annotated[
+        str | None, typer.Option(help="The SHA-256 digest that PATH or the weights must have.")
+    ] = None,
     vocab: Annotated[
         Path | None,
         typer.Option(help="The vocabulary of the softmax in a TensorFlow checkpoint."),
     ] = None,
     archive: Annotated[
-        Path | None, typer.Option(help="The same as PATH, for AllenNLP's model.tar.gz.")
+        str | None, typer.Option(help="The same as PATH, for AllenNLP's model.tar.gz.")
     ] = None,
     to_hdf5: Annotated[
         Path | None,
@@ -58,7 +62,7 @@ def import_(
     from elmo_runtime.errors import InputError
 
     given = [path for path in (source, weights, archive, to_hdf5) if path is not None]
-    if len(given) != 1 or (weights and not options) or (to_hdf5 and (options or vocab)):
+    if len(given) != 1 or (weights and not options) or (to_hdf5 and (options or vocab or sha256)):
         raise InputError("these options cannot be combined", hint=FORMS)
     if to_hdf5 is not None:
         _write_hdf5(to_hdf5, output, as_json=as_json)
@@ -66,8 +70,30 @@ def import_(
     from elmo_deploy.importers.detect import Companions, import_path
 
     _check(output)
-    imported = import_path(given[0], Companions(options=options, vocabulary=vocab))
+    companions = Companions(options=_local(options) if options else None, vocabulary=vocab)
+    imported = import_path(_local(str(given[0]), sha256), companions)
     _write(imported, output, as_json=as_json)
+
+
+def _local(source: str, sha256: str | None = None) -> Path:
+    """The path, or the downloaded file of a URL, with the given digest."""
+    from elmo_deploy.importers.download import check_file_digest, download, is_url
+
+    if not is_url(source):
+        check_file_digest(Path(source), sha256)
+        return Path(source)
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+    from elmo_deploy.cli._terminal import console as terminal
+
+    columns = (BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=terminal.stderr(), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        return download(
+            source,
+            sha256=sha256,
+            report=lambda done, total: bar.update(task, completed=done, total=total),
+        )
 
 
 def _check(output: Path) -> None:

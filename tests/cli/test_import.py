@@ -1,7 +1,13 @@
 """Published files become a checkpoint, and the checkpoint becomes the same files."""
 
 import json
+import os
+import subprocess
+import sys
 import tarfile
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -9,6 +15,7 @@ import pytest
 from elmo_deploy.importers.bilm_hdf5 import export_hdf5
 from elmo_deploy.model import Elmo
 from elmo_export.checkpoint import Checkpoint
+from elmo_runtime.files.atomic import sha256_of
 from random_models import tiny_config
 
 
@@ -126,3 +133,30 @@ def test_a_softmax_without_its_words_is_named(run, shared_data, tmp_path):
     words = ["--vocab", folder.parent / "char" / "vocab.txt"]
     answer = run("import", folder, *words, "-o", tmp_path / "again")
     assert "no vocabulary" not in answer.stderr
+
+
+def test_the_digest_of_a_file_is_checked(run, published, tmp_path):
+    options, weights = published
+    words = ["import", "--options", options, "--weights", weights, "-o", tmp_path / "checkpoint"]
+    answer = run(*words, "--sha256", "0" * 64)
+    assert answer.code == 5 and "weights.hdf5 has the SHA-256" in answer.stderr
+    assert run(*words, "--sha256", sha256_of(weights)).code == 0
+
+
+def test_urls_are_downloaded_to_the_cache(published, tmp_path):
+    """Weights had to be downloaded by hand."""
+    pytest.importorskip("pooch")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(published[0].parent))
+    command = [sys.executable, "-m", "elmo_deploy", "import", "-o", tmp_path / "checkpoint"]
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host = f"http://127.0.0.1:{server.server_port}"
+        words = ["--options", f"{host}/options.json", "--weights", f"{host}/weights.hdf5"]
+        environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+        done = subprocess.run(  # a new process, because `run` forbids sockets
+            command + words, env=environment, capture_output=True, text=True, check=False
+        )
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert "found HDF5 weights" in done.stderr
+    assert len(list((tmp_path / "cache").rglob("*-weights.hdf5"))) == 1

@@ -19,7 +19,7 @@ def fuzz(program: Path, folder: Path, *options: str) -> subprocess.CompletedProc
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("name", ["fuzz_bundle.py", "fuzz_text.py"])
+@pytest.mark.parametrize("name", ["fuzz_bundle.py", "fuzz_importers.py", "fuzz_text.py"])
 def test_a_fuzzer_finds_nothing(name, cases, tmp_path):
     done = fuzz(FUZZ / name, tmp_path, f"-max_total_time={cases(60, 3600)}")
     assert done.returncode == 0, done.stderr[-3000:]

@@ -27,6 +27,7 @@ EXTRAS = {
     "matplotlib": "plots",
     "onnx": "export",
     "onnxruntime": "cpu",
+    "pooch": "download",
     "pyarrow": "parquet",
     "sklearn": "demo",
     "tensorboard": "train",
