@@ -85,7 +85,7 @@ _MODULE_OF = {
 
 def __getattr__(name: str) -> Any:
     if name == "ArtefactError":  # its name until version 0.1
-        warnings.warn("ArtefactError is now ArtifactError", DeprecationWarning, stacklevel=2)
+        warnings.warn(f"{name} is now ArtifactError", DeprecationWarning, stacklevel=2)
         return ArtifactError
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

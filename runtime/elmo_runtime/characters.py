@@ -1,6 +1,6 @@
 """Tokens -> character ids; the only place that knows 50, 256..260 and the +1.
 
-A token is its first 48 UTF-8 bytes; every id is shifted by one, because 0 stands for "no token".
+A token is its first 48 UTF-8 bytes; every id is shifted by one, because 0 means "no token".
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from elmo_runtime.errors import InputError
 
 BEGIN_SENTENCE, END_SENTENCE, BEGIN_WORD, END_WORD, PADDING = 256, 257, 258, 259, 260
-N_RAW_CHARACTERS = 261  # bytes 0..255 and the five marks above
-N_CHARACTERS = 262  # inference adds 1 to every id; 0 stands for "no token"
-MARKS = {"<S>": BEGIN_SENTENCE, "</S>": END_SENTENCE}  # tokens that stand for themselves
+N_RAW_CHARACTERS = 261  # bytes 0..255 and the five special ids above
+N_CHARACTERS = 262  # inference adds 1 to every id; 0 means "no token"
+MARKS = {"<S>": BEGIN_SENTENCE, "</S>": END_SENTENCE}  # the boundary tokens
 
 
 def mark_row(mark: int, max_characters: int = 50) -> NDArray[np.int32]:
-    """The shifted row (max_characters,) of a sentence mark: begin of word, mark, end of word."""
+    """The shifted row (max_characters,) of a boundary token: begin of word, its id, end of word."""
     row = np.full(max_characters, PADDING, np.int32)
     row[:3] = (BEGIN_WORD, mark, END_WORD)
     return row + 1
@@ -34,21 +34,21 @@ def char_ids(tokens: Sequence[str], *, max_characters: int = 50) -> NDArray[np.i
 
 
 def count_cut(tokens: Iterable[str | bytes], *, max_characters: int = 50) -> int:
-    """How many tokens have more bytes of UTF-8 than there is room for, so that their end is cut.
+    """The number of tokens with too many bytes of UTF-8, whose end is cut.
 
-    Rows of ids that a caller gave, as bytes, do not show what they were made from.
+    Rows of ids from a caller, as bytes, do not count: their tokens are unknown.
     """
     room = max_characters - 2  # begin and end of word
-    # Four bytes are the most that a character takes, so short tokens need no encoding.
+    # A character has at most four bytes, so short tokens need no encoding.
     candidates = (t for t in tokens if 4 * len(t) > room and isinstance(t, str))
     return sum(len(token.encode("utf-8", "ignore")) > room for token in candidates)
 
 
 def trim(char_ids: NDArray[np.int32], widest_filter: int) -> NDArray[np.int32]:
-    """Cut columns that are padding in every row of (words, characters) and change no maximum.
+    """Cut columns of (words, characters) that are padding in every row and change no maximum.
 
-    Each filter keeps a window of nothing but padding behind the longest word, which is all that
-    the columns cut off could have offered it. The width is rounded up to a multiple of 4.
+    Each filter keeps one window of padding after the longest word, which equals every window that
+    is cut. The width is rounded up to a multiple of 4.
     """
     used = int(np.flatnonzero((char_ids != PADDING + 1).any(axis=0)).max(initial=-1)) + 1
     width = -(-(used + widest_filter) // 4) * 4
@@ -56,9 +56,9 @@ def trim(char_ids: NDArray[np.int32], widest_filter: int) -> NDArray[np.int32]:
 
 
 def checked_char_ids(value: object, *, max_characters: int = 50) -> NDArray[np.int32]:
-    """Ids of a caller -> (batch, length, max_characters) int32, 0 past each sentence.
+    """The ids of a caller -> (batch, length, max_characters) int32, 0 past each sentence.
 
-    Raises InputError naming the first cell that no text can give.
+    Raises InputError with the first cell that no text can produce.
     """
     ids = _integer_array(value)
     if ids.ndim != 3 or ids.shape[2] != max_characters:
@@ -78,7 +78,7 @@ def checked_char_ids(value: object, *, max_characters: int = 50) -> NDArray[np.i
         row, position = np.argwhere(holes)[0]
         raise InputError(
             f"char_ids[{row}, {position}] is all zero, but the token after it is not",
-            hint="zeros stand only behind a sentence",
+            hint="zeros are allowed only after the end of a sentence",
         )
     return ids.astype(np.int32)
 
@@ -91,13 +91,13 @@ def lengths_of(char_ids: NDArray[np.int32]) -> NDArray[np.int32]:
 
 def _rows(words: list[str], max_characters: int) -> NDArray[np.int32]:
     room = max_characters - 2  # begin and end of word
-    # Lone surrogates vanish, and the cut may fall inside a character: both as in bilm-tf.
+    # Lone surrogates vanish, and the cut may split a character: both as in bilm-tf.
     encoded = [word.encode("utf-8", "ignore")[:room] for word in words]
     sizes = np.fromiter(map(len, encoded), np.intp, len(encoded))
     rows = np.full((len(words), max_characters), PADDING + 1, np.int32)
     rows[:, 0] = BEGIN_WORD + 1
     inside = np.arange(room) < sizes[:, None]
-    # A mask is filled row by row, so the bytes of all words can be handed over as one string.
+    # A mask is filled row by row, so the bytes of all words can be one string.
     rows[:, 1:-1][inside] = np.frombuffer(b"".join(encoded), np.uint8).astype(np.int32) + 1
     rows[np.arange(len(words)), sizes + 1] = END_WORD + 1
     for token, mark in MARKS.items():

@@ -1,6 +1,6 @@
-"""ElmoConfig: the numbers that define an ELMo, read from and written to `options.json`.
+"""ElmoConfig: the sizes that define an ELMo, read from and written to `options.json`.
 
-It knows the option names of bilm-tf and AllenNLP and nothing of weights or files.
+It knows the option names of bilm-tf and AllenNLP; it is independent of weights and files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ACTIVATIONS = ("relu", "tanh")
 
 @dataclass(frozen=True, kw_only=True)
 class ElmoConfig:
-    """The shape of an ELMo. Sizes are counts of units; a clip of None binds nothing.
+    """The sizes of an ELMo, as numbers of units; a clip of None is no clip.
 
     Source: Peters et al. 2018, and the `options.json` files published with the models.
     """
@@ -34,7 +34,7 @@ class ElmoConfig:
     max_characters_per_token: int = 50
 
     def __post_init__(self) -> None:
-        """Refuse sizes that no ELMo can have."""
+        """Reject sizes that no ELMo can have."""
         for name in ("projection_dim", "lstm_dim", "n_layers", "char_embedding_dim"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}, must be at least 1")
@@ -76,7 +76,7 @@ class ElmoConfig:
     def from_options(cls, options: Mapping[str, Any]) -> ElmoConfig:
         """Read the content of an `options.json`; keys used only in training are ignored.
 
-        Raises ConfigError naming the key that is missing or wrong.
+        Raises ConfigError with the key that is missing or wrong.
         """
         lstm, char_cnn = _section(options, "lstm"), _section(options, "char_cnn")
         embedding = _section(char_cnn, "embedding")
@@ -98,7 +98,7 @@ class ElmoConfig:
         )
 
     def to_options(self) -> dict[str, Any]:
-        """The same as a dict with AllenNLP's keys; `from_options` reads it back unchanged."""
+        """The options with AllenNLP's keys; `from_options` reads them back unchanged."""
         return {
             "lstm": {
                 "dim": self.lstm_dim,

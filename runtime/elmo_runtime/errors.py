@@ -2,7 +2,7 @@
 
 ElmoDeployError                 exit code 1
 ├── InputError (ValueError)                2   sentences, ids, shapes or options of the caller
-├── VerificationError                      3   a graph or an engine does not compute what it must
+├── VerificationError                      3   a graph or an engine computes wrong values
 ├── BackendUnavailableError                4   its library, driver, provider or graph is missing
 ├── ArtifactError                          5   a file on disk is missing, corrupt or incompatible
 │   ├── ConfigError                            options.json / config.json
@@ -11,16 +11,18 @@ ElmoDeployError                 exit code 1
 │   ├── TextError                              a text file is not lines of UTF-8
 │   ├── BundleError
 │   │   ├── BundleCorruptError                 a digest, a size or the list of files differs
-│   │   └── BundleVersionError                 whole, but of another schema, opset or shape
+│   │   └── BundleVersionError                 complete, but of another schema, opset or shape
 │   └── EngineError
 │       └── EngineMismatchError                built for another GPU, library or graph
 ├── BackendError                           1   the backend failed while it computed
-│   └── DeviceMemoryError                      ... for want of device memory
+│   └── DeviceMemoryError                      ... without enough device memory
 ├── BusyError                              1   too many calls wait, or one waited too long
 └── ClosedError                            1   the embedder was closed, or forked after loading
 
-BackendFallbackWarning (UserWarning): a slower backend answers; reason and cure are in the text.
-TextWarning (UserWarning): tokens hold white space, so the text was probably not split as meant.
+BackendFallbackWarning (UserWarning): a slower backend is in use; the text gives the reason and the
+fix.
+TextWarning (UserWarning): tokens contain white space, so the text was probably not split as
+intended.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ class ElmoDeployError(Exception):
 
 
 class InputError(ElmoDeployError, ValueError):
-    """The caller handed in something that has no meaning."""
+    """The caller passed a value that has no meaning."""
 
     exit_code = 2
 
@@ -55,7 +57,7 @@ class VerificationError(ElmoDeployError):
 
 
 class BackendUnavailableError(ElmoDeployError):
-    """The backend asked for cannot run here."""
+    """The requested backend cannot run on this machine."""
 
     exit_code = 4
 
@@ -87,11 +89,11 @@ class BundleError(ArtifactError):
 
 
 class BundleCorruptError(BundleError):
-    """A file of the bundle is missing, surplus or changed."""
+    """A file of the bundle is missing, unexpected or changed."""
 
 
 class BundleVersionError(BundleError):
-    """The bundle is whole but was made for another version of this library."""
+    """The bundle is complete but was made for another version of this library."""
 
 
 class EngineError(ArtifactError):
@@ -111,7 +113,7 @@ class DeviceMemoryError(BackendError):
 
 
 class BusyError(ElmoDeployError):
-    """The embedder has as many calls as it was told to take."""
+    """The embedder has as many calls as its limits allow."""
 
 
 class ClosedError(ElmoDeployError):
@@ -119,8 +121,8 @@ class ClosedError(ElmoDeployError):
 
 
 class BackendFallbackWarning(UserWarning):
-    """A slower backend than the best one answers."""
+    """A slower backend than the best one is in use."""
 
 
 class TextWarning(UserWarning):
-    """Tokens hold white space: the text was probably not split as its author meant."""
+    """Tokens contain white space: the text was probably not split as intended."""

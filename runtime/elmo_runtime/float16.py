@@ -1,4 +1,4 @@
-"""The range of FP16, for what is computed in it, stored in it or cast to it."""
+"""The range of FP16, for values that are computed, stored or cast in it."""
 
 from __future__ import annotations
 

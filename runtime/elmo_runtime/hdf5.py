@@ -2,8 +2,8 @@
 
 HDF5 keeps parts of a file in memory until it is closed. On a full disk that fails, the file stays
 open, and the library tries again while the interpreter ends: a crash after the error message. So
-HDF5 writes to a stream that keeps in memory what the disk refuses. Nothing fails inside the
-library, and the error is raised here.
+HDF5 writes to a stream that keeps in memory the bytes that the disk refuses. No call fails inside
+the library, and the error is raised here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from elmo_runtime.errors import BackendUnavailableError
 
 
 class Hdf5Output:
-    """Writes datasets to a new file; every method raises OSError when the disk takes no more."""
+    """Writes datasets to a new file; every method raises OSError when the disk is full."""
 
     def __init__(self, path: Path) -> None:
         h5py = import_h5py()
@@ -30,7 +30,7 @@ class Hdf5Output:
         return self._file.get(name)
 
     def add(self, name: str, **content: Any) -> None:
-        """Write a dataset; `content` is what h5py's create_dataset takes."""
+        """Write a dataset; `content` are the arguments of h5py's create_dataset."""
         self._file.create_dataset(name, **content)
         self._stream.raise_error()
 
@@ -50,7 +50,7 @@ class Hdf5Output:
 
 
 def import_h5py() -> Any:
-    """The module, or BackendUnavailableError that names the extra."""
+    """The module. Raises BackendUnavailableError with the extra to install."""
     try:
         import h5py
     except ModuleNotFoundError as error:
@@ -61,15 +61,15 @@ def import_h5py() -> Any:
 
 
 class _PatientStream(io.RawIOBase):
-    """A file for h5py that takes every byte: after the first error they go to memory.
+    """A file for h5py that accepts every byte; after the first error they go to memory.
 
-    Only the rest of one dataset and HDF5's own tables come after an error, for `add` raises it.
+    Only the rest of one dataset and the tables of HDF5 follow an error, because `add` raises it.
     """
 
     def __init__(self, disk: io.FileIO) -> None:
         self._disk = disk
         self._position = self._length = 0
-        self._refused: list[tuple[int, bytes]] = []  # where, what; in the order of the writes
+        self._refused: list[tuple[int, bytes]] = []  # offset and bytes, in the order of the writes
         self._error: OSError | None = None
 
     def raise_error(self) -> None:
@@ -100,7 +100,7 @@ class _PatientStream(io.RawIOBase):
             content = content[self._disk.write(content) :]
 
     def readinto(self, buffer: Any) -> int:
-        """Read back what was written, wherever it is; zeros where there was nothing."""
+        """Read the written bytes from disk or memory; gaps are zeros."""
         view = memoryview(buffer).cast("B")
         start, size = self._position, max(0, min(len(view), self._length - self._position))
         view[:size] = bytes(size)
@@ -114,7 +114,7 @@ class _PatientStream(io.RawIOBase):
         return size
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position; nothing is written yet."""
+        """Move to a position without writing."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._length}
         self._position = base[whence] + offset
         return self._position

@@ -1,4 +1,4 @@
-"""Layer mixes: those that a bundle stores by name, and those of one call."""
+"""Layer mixes: the named mixes of a bundle, and the mixes of one call."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import InputError
 
-# Trained ones are between 0.1 and 10. With this one the sum over 100,000 tokens stays in float32
-# for layers of values up to 1e26.
+# Trained values are between 0.1 and 10. With this limit the sum over 100,000 tokens stays in the
+# range of float32 for layers with values up to 1e26.
 LARGEST_GAMMA = 1e6
 LAYER_NORM_EPSILON = 1e-12  # bilm-tf's and AllenNLP's
 FloatArray = NDArray[np.float32]
@@ -34,7 +34,7 @@ class NamedMix:
 
 
 def check_mixes(mixes: Sequence[NamedMix], config: ElmoConfig) -> None:
-    """Raise InputError naming the mix that no call could use, or the name that two have."""
+    """Raise InputError for a mix that no call could use, and for a name that two mixes have."""
     for mix in mixes:
         if not (mix.name and mix.name.isprintable() and mix.name.strip() == mix.name):
             raise InputError(
@@ -78,7 +78,7 @@ class Mixes:
         """The mixes that a call describes; `stored` are those of the bundle, its default first.
 
         Without mix_weights, mix and mixes the call gets the default; a bundle that stores none
-        gives every layer the same share. A gamma replaces that of the mix. Raises InputError.
+        gives every layer the same weight. A gamma replaces that of the mix. Raises InputError.
         """
         if mixes is not None:
             if (mix, mix_weights, gamma) != (None, None, None):
@@ -115,7 +115,7 @@ class Mixes:
 
     @property
     def normalizes(self) -> bool:
-        """Whether any of them takes statistics over a whole sentence."""
+        """Whether any of them needs statistics over an entire sentence."""
         return self.layer_norm is not None and bool(self.layer_norm.any())
 
     def graph_inputs(self) -> dict[str, FloatArray]:
@@ -163,7 +163,7 @@ def stored_mix(stored: Sequence[NamedMix], name: object) -> NamedMix:
 
 
 def _normalized(layer: FloatArray) -> FloatArray:
-    """(tokens, 2P) -> the same with mean 0 and variance 1; no tokens stay none."""
+    """(tokens, 2P) -> the same with mean 0 and variance 1; an empty array stays empty."""
     if not layer.size:
         return layer
     centered = layer - np.float32(layer.mean(dtype=np.float64))
@@ -186,18 +186,18 @@ def _several(mixes: object, stored: Sequence[NamedMix]) -> list[NamedMix]:
     if isinstance(mixes, tuple | list) and mixes and all(isinstance(name, str) for name in mixes):
         return [stored_mix(stored, name) for name in dict.fromkeys(mixes)]
     raise InputError(
-        'mixes must be a dict like {"ner": (weights, gamma)} or a list of names that the bundle has'
+        'mixes must be a dict like {"ner": (weights, gamma)} or a list of stored names'
     )
 
 
 def _of_call(name: str, weights: Any, gamma: Any) -> NamedMix:
-    """Values of a caller, which are checked when they become arrays."""
+    """The values of a caller, which are checked when they become arrays."""
     return NamedMix(name=name, weights=weights, gamma=gamma)
 
 
 def _finite(what: str, value: object, shape: tuple[int, ...]) -> FloatArray:
     try:
-        with np.errstate(over="ignore"):  # what float32 cannot hold turns inf and is refused
+        with np.errstate(over="ignore"):  # values beyond float32 become inf, which is refused
             array = np.asarray(value, np.float32)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise InputError(f"{what.strip()} is not numbers: {error}") from error

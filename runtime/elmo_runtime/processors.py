@@ -1,7 +1,7 @@
-"""How many CPUs this process may use: its affinity mask and the quota of its container.
+"""The CPUs that this process may use: its affinity mask and the quota of its container.
 
 A container that may use 2 of 64 CPUs still sees all 64. Threads beyond the quota wait for each
-other while the kernel holds them back, which makes a computation several times slower.
+other while the kernel throttles them, which makes a computation several times slower.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ROOT = Path("/")
 
 
 def usable_cpus(root: Path = ROOT) -> int:
-    """CPUs that this process may use at the same time, at least 1."""
+    """The CPUs that this process may use at the same time, at least 1."""
     cpus = _affinity()
     quota = cpu_quota(root)
     return cpus if quota is None else max(1, min(cpus, math.ceil(quota)))
@@ -27,7 +27,7 @@ def is_restricted(root: Path = ROOT) -> bool:
 
 
 def cpu_quota(root: Path = ROOT) -> float | None:
-    """CPUs that the control groups of this process allow (cgroup v1 or v2); None: no limit."""
+    """The CPUs that the control groups of this process allow (cgroup v1 or v2); None: no limit."""
     quotas = [quota for folder in _groups(root) if (quota := _quota(folder)) is not None]
     return min(quotas, default=None)
 
@@ -62,7 +62,7 @@ def _groups(root: Path) -> Iterator[Path]:
 
 
 def _quota(folder: Path) -> float | None:
-    """The limit in one directory of a control group; None where it has none."""
+    """The limit in one directory of a control group; None if it has none."""
     try:
         if (folder / "cpu.max").exists():  # v2: "200000 100000" or "max 100000"
             limit, period = (folder / "cpu.max").read_text("ascii").split()

@@ -16,7 +16,7 @@ SIGNALS = (signal.SIGINT, *ENDING)
 
 @contextlib.contextmanager
 def exit_on_signals() -> Iterator[None]:
-    """Within the block SIGTERM and SIGHUP raise SystemExit(128 + number), so that scratch files go.
+    """Within the block, SIGTERM and SIGHUP raise SystemExit(128 + number), to remove scratch files.
 
     A second signal ends the process at once. A signal that is ignored (nohup) stays ignored.
     """
@@ -42,7 +42,7 @@ def exit_on_signals() -> Iterator[None]:
 class StopRequest:
     """`with StopRequest() as stop:` sets `stop.requested` where the default would end the process.
 
-    A second signal gets the default treatment. Outside the main thread it listens to nothing.
+    A second signal has its default effect. Outside the main thread it receives no signals.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""Where the LSTMs stand between calls: zero | warm | carry | an explicit State.
+"""The LSTM state between calls: zero | warm | carry | an explicit State.
 
-bilm-tf and AllenNLP let row b of a batch continue row b of the batch before; here that is the
-policy "carry", and a fixed start is the default.
+In bilm-tf and AllenNLP, row b of a batch continues row b of the previous batch; here that is the
+policy "carry", and a fixed state is the default.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import BundleError, BundleVersionError, InputError
 
 POLICIES = ("zero", "warm", "carry")
-ROUNDING = 1 + 2**-10  # a clip that FP16 rounds upward
+ROUNDING = 1 + 2**-10  # FP16 may round a clip upward
 WARM_STATE = "state/warm.safetensors"
 
 
@@ -29,7 +29,7 @@ class State:
 
     @classmethod
     def zeros(cls, config: ElmoConfig, rows: int) -> State:
-        """The state of `rows` sentences before which nothing was read."""
+        """The zero state of `rows` sentences."""
         shape = (config.n_layers, 2, rows)
         return cls(
             np.zeros((*shape, config.projection_dim), np.float32),
@@ -41,17 +41,17 @@ class State:
 
     @property
     def rows(self) -> int:
-        """The number of sentences that it belongs to."""
+        """The number of sentences."""
         return int(self.h.shape[2])
 
     def first(self, rows: int) -> State:
-        """The first `rows` rows; where there are fewer, zero rows follow."""
+        """The first `rows` rows; missing rows are zero."""
         missing = max(rows - self.rows, 0)
         padding = ((0, 0), (0, 0), (0, missing), (0, 0))
         return State(np.pad(self.h[:, :, :rows], padding), np.pad(self.c[:, :, :rows], padding))
 
     def repeated(self, rows: int) -> State:
-        """Its one row, `rows` times: views, by which a backend sees that all are the same."""
+        """Its single row, `rows` times, as views: a backend sees that all rows are the same."""
         shapes = ((*part.shape[:2], rows, part.shape[3]) for part in (self.h, self.c))
         return State(*map(np.broadcast_to, (self.h, self.c), shapes))
 
@@ -60,7 +60,7 @@ class State:
         return State(*(np.ascontiguousarray(part[:, :, rows]) for part in (self.h, self.c)))
 
     def followed_by(self, state: State) -> State:
-        """`state` for the first rows; the rows that it does not reach are kept."""
+        """`state` for the first rows; the other rows are kept."""
         return State(
             np.concatenate([state.h, self.h[:, :, state.rows :]], axis=2),
             np.concatenate([state.c, self.c[:, :, state.rows :]], axis=2),
@@ -68,11 +68,11 @@ class State:
 
 
 def checked_state(state: object, config: ElmoConfig) -> State:
-    """The state of a caller. Raises InputError if no call with this config could have given it."""
+    """The state of a caller. Raises InputError if no call with this config could return it."""
     if not isinstance(state, State):
         raise InputError(
             f"state is a {type(state).__name__}",
-            hint="hand in `out.state` of an earlier call or State.zeros(embedder.config, rows)",
+            hint="pass `out.state` of an earlier call or State.zeros(embedder.config, rows)",
         )
     rows = state.h.shape[2:3] if isinstance(state.h, np.ndarray) else ()
     for name, array, width, clip in (
@@ -87,7 +87,7 @@ def checked_state(state: object, config: ElmoConfig) -> State:
                 f" must be ({config.n_layers}, 2, rows, {width})"
             )
         if not np.isfinite(array).all():
-            raise InputError(f"state.{name} holds a value that is not finite")
+            raise InputError(f"state.{name} contains a value that is not finite")
         largest = float(np.abs(array).max(initial=0))
         if clip is not None and largest > clip * ROUNDING:
             raise InputError(
@@ -100,7 +100,7 @@ def checked_state(state: object, config: ElmoConfig) -> State:
 def read_warm(bundle: Bundle) -> State:
     """The fixed state (one row) that the export stored in the bundle.
 
-    Raises BundleError if it holds none, BundleVersionError if it has other shapes.
+    Raises BundleError if there is none, BundleVersionError if it has other shapes.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -113,4 +113,6 @@ def read_warm(bundle: Bundle) -> State:
         state = State(tensors["h"][:, :, None], tensors["c"][:, :, None])
         return checked_state(state, bundle.config)
     except (SafetensorError, KeyError, IndexError, InputError) as error:
-        raise BundleVersionError(f"{path} is no warm state: {error}", hint="export anew") from error
+        raise BundleVersionError(
+            f"{path} is not a warm state: {error}", hint="export again"
+        ) from error

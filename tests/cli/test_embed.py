@@ -154,7 +154,7 @@ def test_a_line_that_is_not_utf8_is_named_and_no_file_is_left(run, bundle, tmp_p
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["-o", "out.txt"], 2, "out.txt names no known format"),
+        (["-o", "out.txt"], 2, "out.txt has no known suffix"),
         (["-o", "out.npz", "--outputs", "elmos"], 2, "output 'elmos' does not exist"),
         (["-o", "out.npz", "--dtype", "int8"], 2, "dtype is 'int8'"),
         (["-o", "out.npz", "--on-error", "ignore"], 2, "on_error is 'ignore'"),

@@ -76,7 +76,7 @@ def test_tokens_texts_and_ids_give_the_same_bits(embedder):
         assert all(map(np.array_equal, texts, other["elmo"]))
 
 
-def test_a_task_brings_its_own_mix(embedder, expected):
+def test_a_call_can_bring_its_own_mix(embedder, expected):
     out = embedder.embed(TEXTS, outputs=["elmo", "default"], mix_weights=[0, 1, -2], gamma=0.5)
     wanted = expected(TOKENS, weights=(0, 1, -2), gamma=0.5)
     assert_near(out.padded("elmo"), wanted["elmo"][0])
@@ -92,7 +92,7 @@ def test_the_largest_numbers_that_a_mix_takes_give_finite_vectors(embedder, dtyp
     assert np.abs(out["default"]).max() > 60_000  # the control: it does reach far
 
 
-def test_several_tasks_share_one_pass(spy_on, embedder):
+def test_several_mixes_share_one_pass(spy_on, embedder):
     spy, elmo = spy_on()
     out = elmo.embed(TEXTS, mixes={"ner": ([0, 0, 9], 1.0), "pos": ([9, 0, 0], 2.0)})
     assert len(spy.batches) == 1
@@ -107,7 +107,7 @@ def test_word_vectors_never_run_the_bilm(spy_on):
     assert spy.batches == [] and len(spy.words) == 1
 
 
-def test_the_backend_computes_only_what_was_asked_for(spy_on):
+def test_the_backend_computes_only_the_requested_outputs(spy_on):
     spy, elmo = spy_on()
     elmo.embed(TEXTS, outputs=["layers", "word_emb"])
     assert spy.outputs == [("lstm_outputs1", "lstm_outputs2")]
@@ -117,7 +117,7 @@ def test_a_word_is_encoded_once(spy_on):
     spy, elmo = spy_on()
     elmo.embed(["a b", "b a"])
     elmo.embed(["b c"])
-    assert spy.words == [4, 1]  # a, b and the sentence marks; then c
+    assert spy.words == [4, 1]  # a, b and the boundary tokens; then c
     stats = elmo.stats()
     assert (stats.word_hits, stats.word_misses, stats.cached_words) == (3, 5, 5)
     assert (stats.sentences, stats.tokens, stats.batches) == (3, 6, 2)
@@ -132,7 +132,7 @@ def test_batches_keep_to_the_token_budget(spy_on):
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("sentences", [[], [""], [[]], ["", [], "  "]])
 @pytest.mark.parametrize("output", ["word_emb", "elmo", "default", "layers", "layer_means"])
-def test_without_tokens_the_backend_is_not_asked(spy_on, sentences, output, dtype):
+def test_without_tokens_the_backend_is_not_called(spy_on, sentences, output, dtype):
     spy, elmo = spy_on()
     out = elmo.embed(sentences, outputs=[output], dtype=dtype)
     tails = {"word_emb": (0, 8), "elmo": (0, 16), "default": (16,), "layers": (3, 0, 16)}
@@ -177,7 +177,7 @@ def test_a_carried_batch_without_tokens_still_moves_the_state(bundle):
         assert out.state.h.any()
 
 
-def test_what_a_caller_does_to_a_state_does_not_change_what_is_carried(bundle):
+def test_a_caller_that_changes_a_state_does_not_change_the_carried_one(bundle):
     """`out.state` was the very arrays that the next call started from."""
     seconds = []
     for value in (0, 9):
@@ -244,7 +244,7 @@ def test_a_stream_gives_each_sentence_in_order(bundle, embedder):
         assert (one["default"][0] == whole["default"][number]).all()
 
 
-def test_a_stream_reads_no_further_than_its_window(bundle):
+def test_a_stream_reads_no_further_than_its_chunk(bundle):
     read = []
 
     def endless():
@@ -259,7 +259,7 @@ def test_a_stream_reads_no_further_than_its_window(bundle):
     assert len(read) <= 100 + 8 * 40 // 4
 
 
-def test_a_stream_refuses_nonsense_at_once(embedder, bundle):
+def test_a_stream_rejects_wrong_arguments_at_once(embedder, bundle):
     with pytest.raises(InputError, match="'elno' does not exist"):
         embedder.embed_stream(["a"], outputs=["elno"])
     with (
@@ -278,7 +278,7 @@ def test_a_stream_refuses_nonsense_at_once(embedder, bundle):
         ({"cache_words": -1}, "cache_words is -1"),
     ],
 )
-def test_options_without_meaning_are_named(bundle, options, named):
+def test_wrong_options_are_named(bundle, options, named):
     with pytest.raises(InputError, match=named):
         Embedder.load(bundle, **options)
 
@@ -292,7 +292,7 @@ def test_options_without_meaning_are_named(bundle, options, named):
         (Limits, "max_sentence_tokens", True),
     ],
 )
-def test_grouped_options_without_meaning_are_named(group, option, value):
+def test_wrong_grouped_options_are_named(group, option, value):
     with pytest.raises(InputError, match=f"{option} is {value}, must be an integer"):
         group(**{option: value})
 
@@ -324,7 +324,7 @@ def test_sentences_beyond_the_limit_are_refused(bundle):
             elmo.embed(["a", "a b c d"])
 
 
-def test_a_wrong_state_is_refused(embedder):
+def test_a_wrong_state_is_rejected(embedder):
     with pytest.raises(InputError, match="state is a str"):
         embedder.embed(["a"], state="zero")
 

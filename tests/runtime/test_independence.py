@@ -68,7 +68,7 @@ def other(request, bundle):
 
 @settings(max_examples=30, deadline=None)
 @given(order=ORDERS, cuts=CUTS)
-def test_company_order_padding_cache_and_history_change_no_bit(other, alone, order, cuts):
+def test_batch_order_padding_cache_and_history_change_no_bit(other, alone, order, cuts):
     assert differing(other, order, cuts, alone) == 0
 
 

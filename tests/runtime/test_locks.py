@@ -20,8 +20,8 @@ from elmo_runtime.files.replacing import Format
 from elmo_runtime.files.scratch import clear, remove_abandoned, scratch_beside
 
 
-def test_a_second_writer_of_a_file_is_told_who_the_first_is(tmp_path):
-    """Two runs in one folder mixed their states."""
+def test_a_second_writer_of_a_file_gets_an_error_that_names_the_first(tmp_path):
+    """Two runs in one directory mixed their states."""
     pattern = f"is being written by process {os.getpid()} on {socket.gethostname()}"
     with (
         atomic_file(tmp_path / "x") as scratch,

@@ -68,7 +68,7 @@ def test_layer_0_is_the_word_vector_twice(out):
     assert (out["layers"][0][2] == out["lstm_outputs2"][0]).all()
 
 
-def test_each_sentence_can_stand_alone(out):
+def test_each_sentence_becomes_separate_embeddings(out):
     alone = list(out.each())
     assert [one["elmo"][0].shape for one in alone] == [(3, 16), (0, 16), (1, 16)]
     assert (alone[2]["default"][0] == out["default"][2]).all()
@@ -79,14 +79,14 @@ def test_an_array_keeps_nothing_but_itself_in_memory(out):
     assert all(vectors.base is None for vectors in out["elmo"])
 
 
-def test_a_sentence_alone_keeps_no_other_in_memory(out):
+def test_a_separate_sentence_keeps_no_other_in_memory(out):
     """`default` and the lengths were views of the whole call."""
     for one in out.each():
         assert one["default"].base is None
         assert one.lengths.base is None
 
 
-def test_an_output_that_was_not_asked_for_is_missing(embedder):
+def test_an_output_that_was_not_requested_is_missing(embedder):
     with pytest.raises(KeyError, match="'default' was not requested; the call gave elmo"):
         _ = embedder.embed(["a"]).default
 
@@ -100,7 +100,7 @@ def test_float16_is_the_float32_rounded(embedder, out):
     assert half.padded("elmo").dtype == np.float16
 
 
-def test_float16_holds_no_infinity():
+def test_float16_contains_no_infinity():
     request = Request.of(CONFIG, outputs=["elmo"], mixes=Mixes.of(CONFIG), dtype="float16")
     collector = Collector(request, CONFIG, np.array([1], np.int32))
     collector.add(np.array([0]), {"elmo": np.full((1, 1, 1, 16), -1e9, np.float32)})

@@ -82,5 +82,5 @@ def test_a_bundle_without_a_warm_state_says_so(bundle_with_state):
     "tensors", [{"h": np.zeros((2, 2, 8), np.float32)}, {"h": np.zeros(3), "c": np.zeros(3)}]
 )
 def test_a_warm_state_of_another_model_is_refused(bundle_with_state, tensors):
-    with pytest.raises(BundleVersionError, match="no warm state"):
+    with pytest.raises(BundleVersionError, match="not a warm state"):
         read_warm(bundle_with_state(tensors))

@@ -1,1 +1,1 @@
-"""What computes the graphs: one file a library, each imported at its first use."""
+"""The backends that compute graphs; each imports its library at its first use."""

@@ -1,4 +1,4 @@
-"""What the embedder asks of a backend. It knows words, batches and arrays, no library."""
+"""The interface of a backend: words, batches and arrays, independent of any library."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ FloatArray = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class BackendOptions:
-    """How a backend may use the machine; one that has no such setting ignores it."""
+    """How a backend may use the machine. A backend ignores the options that do not concern it."""
 
     threads: int | None = None  # None: one per core that this process may use
-    spinning: bool = True  # threads wait actively: faster, but a core is busy while they wait
+    spinning: bool = True  # idle threads busy-wait: faster, but they keep their cores busy
     gpu_mem_limit: int | None = None  # bytes of device memory that ONNX Runtime may take
-    trusted_engines: tuple[str, ...] = ()  # digests of engines from elsewhere that may be opened
+    trusted_engines: tuple[str, ...] = ()  # digests of engines built elsewhere that may be opened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,31 +36,31 @@ class BiLmInputs:
     gamma: FloatArray  # (mixes,)
     initial_h: FloatArray  # (layers, 2, batch, P)
     initial_c: FloatArray  # (layers, 2, batch, C)
-    # (words,) see word_vectors.IdentifiedWords; None: none is remembered
+    # (words,), see word_cache.IdentifiedWords; None: no vector may be kept
     word_ids: NDArray[np.int64] | None = None
-    layer_norm: FloatArray | None = None  # (mixes,), where a mix of the bundle has a layer norm
+    layer_norm: FloatArray | None = None  # (mixes,), if a mix of the bundle has a layer norm
 
     def of_graph(self) -> dict[str, NDArray[Any]]:
-        """The arrays that the graph takes, by its names."""
+        """The inputs of the graph, by name."""
         given = {name: array for name, array in vars(self).items() if name != "word_ids"}
         return {name: array for name, array in given.items() if array is not None}
 
     def of_mixes(self) -> dict[str, FloatArray]:
-        """The arrays that describe the layer mixes, by their names in the graph."""
+        """The inputs of the graph that describe the layer mixes, by name."""
         names = ("mix_weights", "gamma", "layer_norm")
         given = self.of_graph()
         return {name: given[name] for name in names if name in given}
 
 
 class Backend(Protocol):
-    """An open bundle on one device. Both computations may run in many threads at once.
+    """An open bundle on one device. Any number of threads may compute at the same time.
 
-    They raise BackendError, or DeviceMemoryError when a smaller batch may still work.
+    Both computations raise BackendError, or DeviceMemoryError if a smaller batch may still work.
     """
 
-    name: str  # as the caller may ask for it, e.g. "onnxruntime-cpu"
+    name: str  # the name by which a caller requests it, e.g. "onnxruntime-cpu"
     precision: str
-    longest: int | None  # places of the longest sentence, its marks counted; None: any length
+    longest: int | None  # positions of the longest sentence that fits; None: any
 
     def encode_words(self, char_ids: NDArray[np.int32]) -> FloatArray:
         """(words, max_characters) ids, at least one word -> (words, P)."""
@@ -68,19 +68,19 @@ class Backend(Protocol):
     def run_bilm(
         self, inputs: BiLmInputs, outputs: Sequence[str], *, half: bool = False
     ) -> dict[str, NDArray[np.floating[Any]]]:
-        """A batch of at least one sentence and one token -> the outputs asked for, by name.
+        """A batch of at least one sentence and one token -> the requested outputs, by name.
 
-        half: the caller wants float16, so vectors may come as such; states are float32.
+        half: the caller needs float16 only, so vectors may be float16. States are float32.
         """
 
     def close(self) -> None:
-        """Give back what the backend holds; no computation is running or follows."""
+        """Free the memory and threads of the backend; no computation is running or follows."""
 
 
 def choose_precision(bundle: Bundle, precision: str, *, preferred: Sequence[str]) -> str:
-    """The precision asked for, or for "auto" the first of `preferred` that the bundle holds.
+    """The requested precision, or for "auto" the first of `preferred` that the bundle contains.
 
-    Raises BackendUnavailableError if it holds none: another backend may prefer what it does hold.
+    Raises BackendUnavailableError if it contains none; another backend may support the others.
     """
     held = bundle.precisions
     wanted = preferred if precision == "auto" else (precision,)

@@ -1,8 +1,8 @@
-"""A few shapes instead of as many as there are batches: a GPU keeps memory for each new one.
+"""Padding to a few shapes, because ONNX Runtime keeps GPU memory for every new one.
 
-ONNX Runtime's memory arena on CUDA grew with every new shape, to 22 GB after an hour of different
-batches. Free axes are therefore padded to a few sizes per power of two, and the padding is cut off
-the outputs again.
+The memory arena of ONNX Runtime on CUDA grew with every new shape, to 22 GB after an hour of
+different batches. Free axes are therefore padded to a few sizes per power of two, and the outputs
+are cut to their real sizes.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from elmo_runtime.bundle.manifest import Graph
 
 Arrays = dict[str, NDArray[Any]]
-LEAST = {"batch": 1, "marked_length": 8, "words": 64}  # axes that are padded, and their first size
-STEPS = 4  # sizes from a power of two to the next: at most a quarter is padding
+LEAST = {"batch": 1, "marked_length": 8, "words": 64}  # the padded axes and their smallest sizes
+STEPS = 4  # sizes per power of two, so that at most a quarter is padding
 
 
 def bucket(size: int, least: int) -> int:
-    """The smallest size of a bucket that holds `size`."""
+    """The smallest bucket size that is at least `size`."""
     if size <= least:
         return least
     step = max(least, (1 << (size - 1).bit_length()) // (2 * STEPS))
@@ -29,14 +29,14 @@ def bucket(size: int, least: int) -> int:
 
 
 class Buckets:
-    """Pads the inputs of a padded graph to buckets, and cuts its outputs to their real sizes."""
+    """Pads the inputs of a padded graph to buckets and cuts its outputs to their real sizes."""
 
     def __init__(self, graph: Graph) -> None:
         self._inputs = {tensor.name: tensor.axes for tensor in graph.inputs}
         self._outputs = {tensor.name: tensor.axes for tensor in graph.outputs}
 
     def pad(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
-        """Arrays by name -> the same with zeros behind them on the free axes."""
+        """Arrays by name -> the same arrays with zeros at the end of the free axes."""
         sizes = {
             axis: bucket(size, LEAST[axis]) if axis in LEAST else size
             for axis, size in self._sizes(inputs).items()
@@ -46,10 +46,10 @@ class Buckets:
     def cut(
         self, outputs: Mapping[str, NDArray[Any]], inputs: Mapping[str, NDArray[Any]]
     ) -> Arrays:
-        """Outputs of the padded inputs -> outputs of these inputs."""
+        """The outputs of padded inputs -> the outputs of these inputs."""
         sizes = self._sizes(inputs)
         if "marked_length" in sizes:
-            sizes["length"] = sizes["marked_length"] - 2  # without the two sentence marks
+            sizes["length"] = sizes["marked_length"] - 2  # without the two boundary tokens
         return {
             name: array[tuple(_real(axis, sizes) for axis in self._outputs[name])]
             for name, array in outputs.items()
@@ -65,7 +65,7 @@ class Buckets:
 
 
 def _pad(array: NDArray[Any], axes: Sequence[int | str], sizes: Mapping[str, int]) -> NDArray[Any]:
-    """The array with zeros behind it: rows of no tokens, in the padded form of a graph."""
+    """The array with zeros at the end: to a padded graph, they are sentences without tokens."""
     shape = tuple(axis if isinstance(axis, int) else sizes[axis] for axis in axes)
     if shape == array.shape:
         return array

@@ -1,4 +1,4 @@
-"""Files in, files out: large inputs to a folder of Parquet parts, whatever interrupts it.
+"""Large inputs -> a directory of Parquet parts, resumable after any interruption.
 
 elmo_runtime.text (records) -> blocks -> job (parts), with a journal.
 """

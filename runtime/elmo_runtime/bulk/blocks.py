@@ -1,7 +1,7 @@
-"""Records -> blocks: the unit that is embedded, written and resumed as a whole.
+"""Records -> blocks, the units that are embedded, written and resumed.
 
-Where a block ends depends on the input alone, so that any number of workers, killed any number
-of times, cut the same input into the same blocks.
+The end of a block depends only on the input, so that any number of workers, killed any number of
+times, cut the same input into the same blocks.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from elmo_runtime.text.records import BadRecord, Record
 
 @dataclass(frozen=True, kw_only=True)
 class BlockLimits:
-    """A block is full at so many input lines, or before its tokens would exceed so many."""
+    """A block ends after this many input lines, or before its tokens would exceed this number."""
 
     rows: int = 5_000
-    tokens: int = 50_000  # about 100 MB of float16 vectors 1024 wide; a minute on a CPU
+    tokens: int = 50_000  # about 100 MB of float16 vectors of width 1024; a minute on a CPU
 
     def __post_init__(self) -> None:
-        """Refuse limits that no record can meet."""
+        """Reject limits that no record can meet."""
         for name in ("rows", "tokens"):
             if getattr(self, name) < 1:
                 raise InputError(f"a block of {getattr(self, name)} {name}: must be at least 1")
@@ -31,7 +31,7 @@ class BlockLimits:
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive input lines. digest: SHA-256 of all that was read in them."""
+    """Consecutive input lines. digest: SHA-256 of their content."""
 
     number: int
     records: tuple[Record, ...]
@@ -40,7 +40,7 @@ class Block:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of its sentences."""
+        """The number of tokens of its sentences."""
         return sum(len(record.tokens) for record in self.records)
 
 

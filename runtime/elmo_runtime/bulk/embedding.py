@@ -1,4 +1,4 @@
-"""An Embedder and what is wanted of it -> the bulk job that computes it."""
+"""An Embedder and the requested outputs -> the bulk job that computes them."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def embedding_job(
     on_error: str = "fail",
     resume: bool = False,
 ) -> BulkJob:
-    """A job that writes these outputs, a column each, to the folder `target`.
+    """A job that writes these outputs, one column each, to the directory `target`.
 
-    A folder that another bundle, backend, precision, mix or start of the LSTMs was used for is
-    refused, so that no two kinds of vectors come to stand side by side.
+    A directory with vectors of another bundle, backend, precision, mix or state policy is refused,
+    so that it never contains two kinds of vectors. Raises InputError.
     """
     names = checked_outputs(outputs, embedder.config)
     if Output.LAYERS in names:
@@ -74,7 +74,7 @@ def embedding_job(
 
 
 def _mix_settings(embedder: Embedder, **wanted: Any) -> dict[str, Any]:
-    """What decides the layer mix beside the bundle. Raises InputError for a mix without meaning."""
+    """The settings of the layer mix. Raises InputError for a mix that has no meaning."""
     if all(value is None for value in wanted.values()):
         return {"mix_weights": None, "gamma": 1.0}  # as in directories of earlier versions
     mixes = Mixes.of(embedder.config, embedder.bundle.mixes, **wanted)

@@ -1,7 +1,7 @@
-"""A corpus -> a folder of Parquet parts, resumable after any death and divisible among machines.
+"""A corpus -> a directory of Parquet parts, resumable and divisible among machines.
 
-It reads the whole input, cuts it into blocks and writes those that are its own and not done yet.
-It knows nothing of the command line or of graphs: vectors come from a function.
+It reads the entire input, cuts it into blocks and writes its own blocks that are not done yet. It
+is independent of the command line and of graphs: vectors come from a function.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from elmo_runtime.files.atomic import atomic_file, sha256_of
 from elmo_runtime.files.storage import write_errors
 from elmo_runtime.text.records import BadRecord, Record
 
-Vectors = Mapping[str, NDArray[Any]]  # output name -> (n_tokens, width), or (width,) where pooled
-SCHEMA = 1  # of the folder; a change of what the parts hold counts it up
+Vectors = Mapping[str, NDArray[Any]]  # output name -> (n_tokens, width), or pooled
+SCHEMA = 1  # of the directory; increases when the content of the parts changes
 ON_ERROR = ("fail", "skip")
 DTYPES = ("float16", "float32")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """The outputs to write and their widths; pooled ones have one vector a sentence."""
+    """The outputs to write and their widths; pooled outputs have one vector per sentence."""
 
     widths: Mapping[str, int]
     pooled: tuple[str, ...] = ()
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        """Refuse what Parquet readers would not take for vectors."""
+        """Reject dtypes that readers of Parquet do not accept for vectors."""
         if self.dtype not in DTYPES:
             raise InputError(f"dtype is {self.dtype!r}", hint=f"use {' or '.join(DTYPES)}")
 
 
 class BulkJob:
-    """Embeds a corpus into a folder.
+    """Embeds a corpus into a directory.
 
     vectors_of: sentences -> their vectors, in order. refuses: the reason why a sentence cannot
-    be embedded, or "". settings: what else decides the vectors (bundle, backend, weights); a
-    folder begun with others is refused by InputError.
+    be embedded, or "". settings: what else determines the vectors (bundle, backend, weights). A
+    directory that was begun with other settings is refused with InputError.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class BulkJob:
         self._span: tuple[float | None, float | None] = (
             0.0,
             0.0,
-        )  # input read before this block, after
+        )  # input read before this block, and after it
         self._share_of_block = 1.0
         of_the_folder = {"schema": SCHEMA, **asdict(columns), "limits": asdict(self._limits)}
         with write_errors(target):
@@ -84,11 +84,12 @@ class BulkJob:
         stop: Callable[[], bool] = lambda: False,
         on_sentence: Callable[[int], object] = lambda tokens: None,
     ) -> Summary:
-        """Write, in order, every part that is this worker's and not there yet.
+        """Write every missing part of this worker, in order.
 
-        stop is asked between blocks: true ends the run with all finished parts whole. on_sentence
-        gets the number of tokens of each sentence. Raises InputError for a bad line when on_error
-        is "fail", ArtifactError when the disk is full; a later run with `resume` continues there.
+        stop is called between blocks: true ends the run, and all finished parts are complete.
+        on_sentence gets the number of tokens of each sentence. Raises InputError for a bad line
+        when on_error is "fail", ArtifactError when the disk is full; a later run with `resume`
+        continues there.
         """
         summary = Summary()
         for block in blocks(lines, self._limits):
@@ -102,7 +103,7 @@ class BulkJob:
 
     @property
     def fraction_read(self) -> float | None:
-        """How much of the input is done, 0..1: what was read, less what waits in this block."""
+        """The finished share of the input, 0..1: what was read, without the rest of this block."""
         before, after = self._span
         if after is None:
             return None
@@ -111,9 +112,7 @@ class BulkJob:
     def _finish(self, block: Block, summary: Summary, on_sentence: Callable[[int], object]) -> None:
         part = self._folder.part(block.number)
         if not self._resume and self._folder.begun(block.number):
-            raise InputError(
-                f"{part} exists already", hint="go on with resume, or write to another folder"
-            )
+            raise InputError(f"{part} exists already", hint="resume, or write to another directory")
         entry = self._folder.finished(block.number, block.digest)
         if entry is None:
             entry = self._write(block, on_sentence)
@@ -148,7 +147,7 @@ class BulkJob:
         return entry
 
     def _sort_out(self, block: Block) -> tuple[list[Record], tuple[str, ...]]:
-        """The sentences to embed, and a line for every one that is left out."""
+        """The sentences to embed, and a line for every skipped one."""
         failures = list(block.failures)
         records = []
         for record in block.records:
@@ -157,7 +156,7 @@ class BulkJob:
             else:
                 records.append(record)
         if failures and self._on_error == "fail":
-            raise InputError(str(failures[0]), hint="mend the line, or skip such lines")
+            raise InputError(str(failures[0]), hint="fix the line, or skip such lines")
         return records, tuple(str(failure) for failure in failures)
 
     def _open_part(self, path: Path) -> ParquetPart:

@@ -1,14 +1,15 @@
-"""The folder that a bulk job writes: its parts, what made them, and which of them are done.
+"""The directory that a bulk job writes: its parts, their settings and a journal of done parts.
 
     vectors/part-00000.parquet           the vectors of block 0
-    vectors.job/_job.json                what decides the bytes: bundle, outputs, dtype, limits
+    vectors.job/_job.json                what determines the bytes: bundle, outputs, dtype, limits
     vectors.job/_journal/part-00000.json written after its part: the digests of its input and of it
 
-The directory of the parts holds nothing else, because some readers of Parquet directories (polars,
-datasets) read every file in it. Where no directory can be made beside it, as beside a mount point,
-and in directories of version 0.1, the other files are inside it. Each file is written atomically
-and holds neither time nor host: a run that was killed and resumed, or split over many machines,
-leaves the same bytes as one that was not. A part without its journal entry is written again.
+The directory of the parts contains nothing else, because some readers of Parquet directories
+(polars, datasets) read every file in it. If no directory can be created next to it, as next to a
+mount point, and in directories of version 0.1, the other files are inside it. Each file is written
+atomically and contains neither time nor host: a run that was killed and resumed, or split over many
+machines, leaves the same bytes as one that was not. A part without its journal entry is written
+again.
 """
 
 from __future__ import annotations
@@ -31,28 +32,28 @@ WAIT_FOR_WORKERS = 30.0  # seconds; workers that start together write the same j
 
 @dataclass(frozen=True, kw_only=True)
 class PartRecord:
-    """What the journal keeps of a finished part."""
+    """The journal entry of a finished part."""
 
     input_sha256: str
     part_bytes: int
     part_sha256: str
     sentences: int
     tokens: int
-    skipped: tuple[str, ...]  # a line each: file, line number, reason
+    skipped: tuple[str, ...]  # one line each: file, line number, reason
 
 
 def check_folder(path: Path) -> None:
-    """Raise ArtifactError unless parts can be written there; ask before the model is loaded."""
+    """Raise ArtifactError unless parts can be written there; call it before loading the model."""
     check_file(path / JOB, wait=WAIT_FOR_WORKERS)
 
 
 class Folder:
-    """The output folder of a job whose settings are the same for every worker."""
+    """The output directory of a job whose settings are the same for every worker."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         """Create it, or check that it was begun with these settings; InputError if not.
 
-        Removes what killed workers left half written.
+        Removes the incomplete files of killed workers.
         """
         self.path = Path(os.path.realpath(path))
         self._home = _home(self.path)
@@ -65,42 +66,42 @@ class Folder:
         _refuse_other_settings(path, _read_json(job), _plain(settings))
 
     def part(self, block: int) -> Path:
-        """Where the vectors of a block go."""
+        """The file for the vectors of a block."""
         return self.path / f"part-{block:05d}.parquet"
 
     def finished(self, block: int, input_sha256: str) -> PartRecord | None:
-        """The entry of a part that is whole; None where it is still to be written.
+        """The entry of a complete part; None if the part must be written.
 
-        Raises InputError when the part was made from other input.
+        Raises InputError if the part was made from other input.
         """
         try:
             content = _read_json(self._entry(block))
             entry = PartRecord(**{**content, "skipped": tuple(content["skipped"])})
             size = self.part(block).stat().st_size
         except (FileNotFoundError, ArtifactError, KeyError, TypeError):
-            return None  # absent or damaged: the part is simply written again
+            return None  # missing or damaged: the part is written again
         if size != entry.part_bytes:
             return None
         if entry.input_sha256 != input_sha256:
             raise InputError(
                 f"the input of {self.part(block)} has changed since it was written",
-                hint="resume with the same input, or write to another folder",
+                hint="resume with the same input, or write to another directory",
             )
         return entry
 
     def begun(self, block: int) -> bool:
-        """Whether anything of this block is there."""
+        """Whether a file of this block exists."""
         return self.part(block).exists() or self._entry(block).exists()
 
     def enter(self, block: int, entry: PartRecord) -> None:
-        """Record that the part is whole."""
+        """Record that the part is complete."""
         _write_json(self._entry(block), asdict(entry))
 
     def _entry(self, block: int) -> Path:
         return self._home / JOURNAL / f"part-{block:05d}.json"
 
     def _refuse_foreign_parts(self) -> None:
-        """A Parquet data set of someone else often has parts of the same names."""
+        """Parquet data sets of other programs often have parts with the same names."""
         parts = sorted(path.name for path in self.path.glob("part-*.parquet"))
         if parts:
             raise InputError(
@@ -111,7 +112,7 @@ class Folder:
 
 
 def _home(parts: Path) -> Path:
-    """Where the job file and the journal of a directory of parts are, or will be."""
+    """The directory of the job file and the journal for a directory of parts."""
     beside = parts.with_name(parts.name + BESIDE)
     if (parts / JOB).exists():
         return parts
@@ -133,8 +134,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         return dict(content)
     except (ValueError, TypeError) as error:
         raise ArtifactError(
-            f"{path} is not the file that a bulk job wrote: {error}",
-            hint="remove the folder, or write to another one",
+            f"{path} is not a file that a bulk job wrote:  {error}",
+            hint="remove the directory, or write to another one",
         ) from error
 
 
@@ -147,5 +148,5 @@ def _refuse_other_settings(folder: Path, old: dict[str, Any], new: dict[str, Any
         if old.get(key) != new.get(key):
             raise InputError(
                 f"{folder} was begun with {key} {old.get(key)!r}, now it is {new.get(key)!r}",
-                hint="resume with the same settings, or write to another folder",
+                hint="resume with the same settings, or write to another directory",
             )

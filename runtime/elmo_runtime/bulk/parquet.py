@@ -1,8 +1,8 @@
-"""The vectors of a block -> one Parquet file: `id`, `tokens` and a column for every output.
+"""The vectors of a block -> one Parquet file: `id`, `tokens` and one column per output.
 
 A token's vector is a fixed-size list of float16 or float32; a column of token vectors is a list
-of those, a column of sentence vectors (`default`) is one. The bytes depend on the rows and the
-version of pyarrow alone: no time, no host, no random name is written.
+of those, a column of sentence vectors (`default`) is one. The bytes depend only on the rows and the
+version of pyarrow: no time, host or random name is written.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from elmo_runtime.bulk.arrow import sentence_vectors, token_vectors
 from elmo_runtime.text.parquet import import_pyarrow
 
-ROW_GROUP_TOKENS = 8_192  # held in memory until they are written: 32 MB of float32 1024 wide
+ROW_GROUP_TOKENS = 8_192  # kept in memory until they are written: 32 MB of float32 of width 1024
 ROW_GROUP_ROWS = 1_024
 
 
 class ParquetPart:
     """Writes rows to `path`; use it in a `with` block, whose end completes the file.
 
-    columns: output name -> width of its vectors. pooled: the outputs of one vector a sentence.
+    columns: output name -> width of its vectors. pooled: outputs with one vector per sentence.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class ParquetPart:
         self._empty()
 
     def add(self, id: str, tokens: Sequence[str], vectors: Mapping[str, NDArray[Any]]) -> None:
-        """Append one sentence; vectors[name] is (n_tokens, width), or (width,) where pooled."""
+        """Append one sentence; vectors[name] is (n_tokens, width), or one array if it is pooled."""
         self._ids.append(id)
         self._tokens.append(list(tokens))
         for name, rows in self._vectors.items():
@@ -73,7 +73,7 @@ class ParquetPart:
             self._stream.close()
             return
         for resource in (self._writer, self._stream):
-            with contextlib.suppress(OSError):  # the disk is full: the first error tells it
+            with contextlib.suppress(OSError):  # the disk is full, as the first error says
                 resource.close()
 
     def _empty(self) -> None:
@@ -105,7 +105,7 @@ class ParquetPart:
 
 
 def _leaves(schema: Any) -> list[str]:
-    """Parquet's names of the columns that hold values: tokens.list.element."""
+    """The names of the Parquet columns with values, such as tokens.list.element."""
     names = []
     for field in schema:
         name, kind = field.name, field.type

@@ -1,4 +1,4 @@
-"""Which blocks a worker does, and what it did."""
+"""The blocks of a worker, and the result of its run."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Shard:
 
 @dataclass
 class Summary:
-    """What a run did and what it found done; all of this worker's blocks."""
+    """The result of a run, for all blocks of this worker."""
 
     parts_written: int = 0
     parts_found: int = 0
     sentences: int = 0
     tokens: int = 0
-    skipped: list[str] = field(default_factory=list)  # a line each: file, line number, reason
-    stopped: bool = False  # asked to stop before the end of the input
+    skipped: list[str] = field(default_factory=list)  # one line each: file, line number, reason
+    stopped: bool = False  # stopped before the end of the input

@@ -1,9 +1,9 @@
-"""Vectors of sentences, one sentence after the other -> one file, whole or absent.
+"""Vectors of sentences, one sentence after another -> one file, written atomically.
 
-`.hdf5` is what `allennlp elmo` wrote: a dataset a sentence, named by its number. `.npz` and
-`.safetensors` hold two arrays: `vectors` (tokens, ...) of all sentences one after the other, and
-`offsets` (sentences + 1): sentence i is vectors[offsets[i]:offsets[i + 1]]. With one vector a
-sentence row i is sentence i.
+`.hdf5` has the layout of `allennlp elmo`: one dataset per sentence, named by its number. `.npz` and
+`.safetensors` contain two arrays: `vectors` (tokens, ...) of all sentences in sequence, and
+`offsets` (sentences + 1): sentence i is vectors[offsets[i]:offsets[i + 1]]. With one vector per
+sentence, row i is sentence i.
 """
 
 from __future__ import annotations
@@ -31,29 +31,27 @@ SUFFIXES = (*HDF5_SUFFIXES, ".npz", ".safetensors")
 DTYPES = ("float32", "float16")
 KEYS = ("index", "sentence", "forget")
 SENTENCES = "sentence_to_index"  # AllenNLP's dataset: JSON, sentence -> number
-_SAFETENSORS_HEADER = 512  # bytes kept free: the shapes in the header are known only at the end
+_SAFETENSORS_HEADER = 512  # reserved bytes: the shapes in the header are known only at the end
 
 
 class VectorWriter(Protocol):
-    """Takes one sentence after the other and holds no more than one."""
+    """Accepts one sentence after another and keeps at most one in memory."""
 
     def add(self, sentence: str, vectors: NDArray[Any]) -> None:
-        """Append one sentence: (n, dim), (layers, n, dim) or, one a sentence, (dim,)."""
+        """Append one sentence: (n, dim), (layers, n, dim) or, if pooled, a single row."""
 
     def finish(self) -> None:
-        """Write what can be known only after the last sentence."""
+        """Write the parts that depend on the last sentence."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
 
 def check_target(target: Path, *, dtype: str = "float32", keys: str = "index") -> None:
-    """Raise InputError or ArtifactError unless such a file can be written; ask before the work."""
+    """Raise InputError or ArtifactError unless such a file can be written; call it before work."""
     suffix = target.suffix.lower()
     if suffix not in SUFFIXES:
-        raise InputError(
-            f"{target.name} names no known format", hint=f"end it in {', '.join(SUFFIXES)}"
-        )
+        raise InputError(f"{target.name} has no known suffix", hint=f"use  {', '.join(SUFFIXES)}")
     if dtype not in DTYPES:
         raise InputError(f"dtype is {dtype!r}", hint=f"use {' or '.join(DTYPES)}")
     if keys not in KEYS or (keys != "index" and suffix not in HDF5_SUFFIXES):
@@ -67,10 +65,10 @@ def check_target(target: Path, *, dtype: str = "float32", keys: str = "index") -
 def open_writer(
     target: Path, *, row_shape: tuple[int, ...], dtype: str = "float32", keys: str = "index"
 ) -> Iterator[VectorWriter]:
-    """Yield the writer that the suffix asks for; the file appears when the block ends well.
+    """Yield the writer for the suffix; the file appears when the block ends without an error.
 
-    row_shape: what one row is, (dim,) or (layers, dim). keys, for HDF5: "index"; "sentence", the
-    sentences name the datasets; "forget", numbers, and the sentences are not kept.
+    row_shape: the shape of one row, (dim,) or (layers, dim). keys, for HDF5: "index"; "sentence",
+    the sentences name the datasets; "forget", numbers, and the sentences are not stored.
     """
     check_target(target, dtype=dtype, keys=keys)
     with atomic_file(target) as scratch:
@@ -93,7 +91,7 @@ def _writer_for(
 
 
 class _Hdf5Writer:
-    """The layout of `allennlp elmo`; with --use-sentence-keys and --forget-sentences as there."""
+    """The layout of `allennlp elmo`, with its --use-sentence-keys and --forget-sentences."""
 
     def __init__(self, path: Path, dtype: np.dtype[Any], keys: str) -> None:
         h5py = import_h5py()
@@ -107,7 +105,7 @@ class _Hdf5Writer:
         key = str(self._count)
         self._count += 1
         if self._keys == "index":
-            self._index[sentence] = key  # of equal sentences the last one counts, as in AllenNLP
+            self._index[sentence] = key  # the last of equal sentences counts, as in AllenNLP
         elif self._keys == "sentence":
             key = self._checked_name(sentence)
             if isinstance(self._file.get(key), self._dataset):
@@ -116,10 +114,10 @@ class _Hdf5Writer:
         self._file.add(key, data=vectors.astype(self._dtype, copy=False))
 
     def _checked_name(self, sentence: str) -> str:
-        """The sentence, which names a dataset; "/" in it makes groups, as it did in AllenNLP.
+        """The sentence as the name of a dataset; a "/" creates groups, as in AllenNLP.
 
-        Only then may f[sentence] find it: "a//b" and "a/./b" would be "a/b", and "a" in front
-        of "a/b" must not be a dataset itself.
+        f[sentence] must find it again: "a//b" and "a/./b" would be "a/b", and "a" must not be a
+        dataset if "a/b" is one.
         """
         parts = sentence.split("/")
         heads = ("/".join(parts[:end]) for end in range(1, len(parts)))
@@ -131,7 +129,7 @@ class _Hdf5Writer:
         ):
             raise InputError(
                 f"sentence {self._count} cannot name an HDF5 dataset: {sentence[:60]!r}",
-                hint="number the sentences instead: leave --use-sentence-keys off",
+                hint="number the sentences instead: omit --use-sentence-keys",
             )
         return sentence
 
@@ -145,7 +143,7 @@ class _Hdf5Writer:
 
 
 class _FlatRows:
-    """All rows one after the other in `stream`, and where each sentence begins."""
+    """All rows in sequence in `stream`, and the start of each sentence."""
 
     def __init__(self, stream: IO[bytes], dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> None:
         self._stream, self._dtype, self._row_shape = stream, dtype, row_shape
@@ -155,7 +153,7 @@ class _FlatRows:
         if vectors.ndim == len(self._row_shape):
             vectors = vectors[None]  # one vector for the whole sentence: one row
         elif vectors.ndim == 3:
-            vectors = vectors.transpose(1, 0, 2)  # tokens first, so that sentences can follow
+            vectors = vectors.transpose(1, 0, 2)  # tokens first: sentences follow each other
         self._stream.write(np.ascontiguousarray(vectors, self._dtype).data)
         self._offsets.append(self._offsets[-1] + len(vectors))
 
@@ -168,7 +166,7 @@ class _FlatRows:
 
 
 class _SafetensorsWriter(_FlatRows):
-    """Room for the header, then the rows, then the offsets, then the header."""
+    """Space for the header, then the rows, the offsets, and at last the header."""
 
     def __init__(self, path: Path, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> None:
         super().__init__(path.open("wb"), dtype, row_shape)
@@ -195,7 +193,7 @@ class _SafetensorsWriter(_FlatRows):
 
 
 class _NpzWriter(_FlatRows):
-    """The rows wait in an unnamed file beside the target: an .npy begins with its shape."""
+    """The rows are first in an unnamed file next to the target: an .npy begins with its shape."""
 
     def __init__(self, path: Path, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> None:
         spool = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115

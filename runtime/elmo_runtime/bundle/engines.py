@@ -1,8 +1,8 @@
 """The engines of a bundle: `engines/<name>/` holds compiled plans and one `engine.json`.
 
 A plan is native code of a compiler library, for one GPU generation and one library version.
-engine.json says which, lists every plan with its digest, and names the graphs they came from.
-Nothing here opens a plan: see backends/tensorrt.py, and trust.py for which may be opened.
+engine.json names both, lists every plan with its digest, and names the source graphs.
+This module opens no plan: backends/tensorrt does, and trust.py decides which may be opened.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from elmo_runtime.files.atomic import sha256_of
 SCHEMA = 1
 ENGINE_JSON = "engine.json"
 MAX_ENGINE_JSON_BYTES = 1 << 20
-HALF_SUFFIX = ".float16"  # an engine gives each vector output twice: float32, and so named, float16
+HALF_SUFFIX = ".float16"  # an engine also has each vector output as float16
 
 Sizes = Mapping[str, tuple[int, int, int]]  # free axis of a graph -> smallest, typical, largest
 
@@ -53,11 +53,11 @@ class Plan:
     graph: str  # the ONNX file of the bundle that it was compiled from
     graph_sha256: str
     sizes: Sizes
-    layers: Mapping[str, Any]  # what the compiler made of it; see elmo_export.engines.layer_report
+    layers: Mapping[str, Any]  # see elmo_export.engines.layer_report
 
     @property
     def spec(self) -> PlanSpec:
-        """What it was compiled from."""
+        """The inputs of the compilation."""
         return PlanSpec(
             part=self.part, graph=self.graph, graph_sha256=self.graph_sha256, sizes=self.sizes
         )
@@ -70,7 +70,7 @@ class Plan:
 
     @property
     def capturable(self) -> bool:
-        """Whether a CUDA graph can record it: nothing in it waits for the host."""
+        """Whether a CUDA graph can record it, because no step waits for the host."""
         return "marked_length" not in self.sizes or self.exact_length
 
 
@@ -93,7 +93,7 @@ class EngineSpec:
 
     @property
     def key(self) -> str:
-        """A digest of the whole specification."""
+        """A digest of the complete specification."""
         content = {
             "flavour": self.flavour,
             "library_version": self.library_version,
@@ -162,7 +162,7 @@ class Engine:
                 )
 
     def check_runs_on(self, *, flavour: str, library_version: str, compute_capability: str) -> None:
-        """Raise EngineMismatchError unless this library and this GPU are what it was built for."""
+        """Raise EngineMismatchError unless it was built for this library and this GPU."""
         built = f"{self.flavour} {self.library_version}, compute capability"
         built += f" {self.compute_capability}"
         here = f"{flavour} {library_version}, compute capability {compute_capability}"
@@ -174,7 +174,7 @@ class Engine:
 
 
 def read_engine(folder: Path) -> tuple[Engine, str]:
-    """The content of engine.json and the digest of its bytes, which stands for the whole engine.
+    """The content of engine.json and the digest of its bytes, which identifies the engine.
 
     Raises EngineError when the file is missing or malformed.
     """
@@ -187,15 +187,15 @@ def read_engine(folder: Path) -> tuple[Engine, str]:
         if content["schema"] != SCHEMA:
             raise EngineMismatchError(
                 f"{path} has schema {content['schema']!r}, this elmo-deploy reads {SCHEMA}",
-                hint="build the engine anew",
+                hint="build the engine again",
             )
         return _parse(content), hashlib.sha256(text).hexdigest()
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise EngineError(f"{path} is malformed: {error}", hint="build the engine anew") from error
+        raise EngineError(f"{path} is malformed: {error}", hint="build the engine again") from error
 
 
 def read_plan(folder: Path, plan: Plan) -> bytes:
-    """The bytes of a plan, whose digest was taken of these very bytes.
+    """The bytes of a plan, whose digest is checked on exactly these bytes.
 
     Raises EngineError when the file is missing, truncated or changed.
     """
@@ -205,18 +205,18 @@ def read_plan(folder: Path, plan: Plan) -> bytes:
         found = "more" if len(content) > plan.bytes else str(len(content))
         raise EngineError(
             f"{path} has {found} bytes, {ENGINE_JSON} says {plan.bytes}",
-            hint="it is truncated or of another build: build the engine anew",
+            hint="it is truncated or of another build: build the engine again",
         )
     if hashlib.sha256(content).hexdigest() != plan.sha256:
         raise EngineError(
             f"{path} does not have the SHA-256 that {ENGINE_JSON} lists",
-            hint="a byte changed since it was built: build the engine anew",
+            hint="a byte changed since it was built: build the engine again",
         )
     return content
 
 
 def engine_folders(bundle: Bundle) -> tuple[Path, ...]:
-    """The folders of the bundle's engines, in the order of their names; no hidden ones."""
+    """The directories of the engines, sorted by name, without hidden ones."""
     below = bundle.path / ENGINES
     if not below.is_dir() or below.is_symlink():
         return ()
@@ -230,16 +230,16 @@ def engine_folders(bundle: Bundle) -> tuple[Path, ...]:
 
 
 def _read_plain_file(path: Path, limit: int) -> bytes:
-    """At most `limit` bytes. Follows no link and never waits, as opening a pipe would."""
+    """Read at most `limit` bytes. Links are not followed, and a pipe does not block."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(handle, "rb") as stream:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise EngineError(f"{path} is not a plain file", hint="build the engine anew")
+                raise EngineError(f"{path} is not a plain file", hint="build the engine again")
             return stream.read(limit)
     except OSError as error:
         raise EngineError(
-            f"{path} cannot be read: {error.strerror}", hint="build the engine anew"
+            f"{path} cannot be read: {error.strerror}", hint="build the engine again"
         ) from error
 
 

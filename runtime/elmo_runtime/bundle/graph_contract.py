@@ -1,6 +1,6 @@
-"""The axes that the graphs of a bundle must have for its config, as in docs/reference/graphs.md.
+"""The axes that the graphs of a bundle must have, as in docs/reference/graphs.md.
 
-A graph of other shapes would fail, or answer wrongly, only once it is given a sentence.
+A graph with other shapes would fail, or compute wrong values, only with the first sentence.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ Axes = tuple[int | str, ...]
 
 
 def check_opset(file: str, opset: int) -> None:
-    """Raise BundleVersionError unless the graph is of the opset that this version exports."""
+    """Raise BundleVersionError unless the graph has the opset that this version exports."""
     if opset != OPSET:
         raise BundleVersionError(
             f"{file} is of opset {opset}, this elmo-deploy reads {OPSET}",
-            hint="export the checkpoint anew",
+            hint="export the checkpoint again",
         )
 
 
@@ -31,12 +31,12 @@ def check_axes(file: str, name: str, axes: Axes, config: ElmoConfig) -> None:
     if not fits:
         raise BundleVersionError(
             f"{file}: {name} has axes {axes}, this elmo-deploy reads {expected} (None: free)",
-            hint="export the checkpoint anew",
+            hint="export the checkpoint again",
         )
 
 
 def expected_axes(name: str, config: ElmoConfig) -> tuple[int | None, ...] | None:
-    """The sizes of an input's or output's axes, None where they are free; None if unknown."""
+    """The sizes of the axes, None for a free axis; None for an unknown input or output."""
     P, C, L = config.projection_dim, config.lstm_dim, config.n_layers
     layers = dict.fromkeys(config.layer_names, (None, None, 2 * P))
     known: dict[str, tuple[int | None, ...]] = {

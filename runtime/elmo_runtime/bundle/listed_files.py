@@ -1,7 +1,7 @@
-"""Files that a bundle's manifest lists with their sizes and digests, and nothing else.
+"""The files that the manifest of a bundle lists, with their sizes and digests.
 
-What counts is the digest of the bytes that are read. A file may be a link, as in the cache of the
-Hugging Face hub, or have hard links elsewhere, as in a backup.
+The digest of the bytes that are read decides. A file may be a link, as in the cache of the Hugging
+Face hub, or have hard links elsewhere, as in a backup.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from elmo_runtime.errors import BundleCorruptError
 
-# Left by desktops and file systems; names that begin with a dot are ignored as well.
+# Desktops and file systems leave these; names that begin with a dot are ignored as well.
 DROPPINGS = frozenset({"thumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "lost+found"})
 _SAFE_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _AGAIN = "copy or export the bundle again"
@@ -34,7 +34,7 @@ class FileEntry:
 
 
 def listed_files(content: Mapping[str, Any]) -> dict[str, FileEntry]:
-    """The files in a manifest's content, by names that cannot lead out of the bundle.
+    """The files in a manifest, by names that cannot lead out of the bundle.
 
     Raises BundleCorruptError.
     """
@@ -56,9 +56,9 @@ def listed_files(content: Mapping[str, Any]) -> dict[str, FileEntry]:
 def check_files(
     folder: Path, listed: Mapping[str, FileEntry], *, others: Collection[str], skipped: str
 ) -> None:
-    """Raise BundleCorruptError unless `folder` holds the listed files and no unexpected one.
+    """Raise BundleCorruptError unless `folder` contains the listed files and no unexpected one.
 
-    others: files that may be there beside the listed ones. skipped: a directory not looked into.
+    others: further files that are allowed. skipped: a directory that is not searched.
     Hidden files and DROPPINGS are ignored.
     """
     for name in _names_below(folder, skipped):
@@ -79,7 +79,7 @@ def check_files(
 
 
 def read_listed(folder: Path, name: str, entry: FileEntry) -> bytes:
-    """The content of a listed file. The digest is checked on the very bytes returned."""
+    """The content of a listed file. The digest of the returned bytes is checked."""
     with _plain_file(folder / name) as stream:
         content = stream.read(entry.bytes + 1)
     _check_digest(folder / name, entry, hashlib.sha256(content).hexdigest())
@@ -87,7 +87,7 @@ def read_listed(folder: Path, name: str, entry: FileEntry) -> bytes:
 
 
 def read_small_file(path: Path, *, limit: int) -> bytes:
-    """All of a file of at most `limit` bytes. Raises BundleCorruptError."""
+    """The content of a file of at most `limit` bytes. Raises BundleCorruptError."""
     with _plain_file(path) as stream:
         content = stream.read(limit + 1)
     if len(content) > limit:
@@ -97,10 +97,10 @@ def read_small_file(path: Path, *, limit: int) -> bytes:
 
 @contextmanager
 def _plain_file(path: Path) -> Iterator[BufferedReader]:
-    """Open a file, which a link may lead to, but never a pipe or a device: those could block."""
+    """Open a file, possibly through a link, but never a pipe or a device, which could block."""
     try:
         handle = -1
-        if stat.S_ISREG(path.stat().st_mode):  # first, for a device may notice that it is opened
+        if stat.S_ISREG(path.stat().st_mode):  # a device may notice an open
             handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         raise BundleCorruptError(
@@ -123,7 +123,7 @@ def _check_digest(path: Path, entry: FileEntry, digest: str) -> None:
 
 
 def _names_below(folder: Path, skipped: str) -> Iterator[str]:
-    """Names of files, but those to ignore. Directories that are links are not searched."""
+    """The names of files that are not ignored. Linked directories are not searched."""
     for parent, directories, files in os.walk(folder):
         below = Path(parent)
         directories[:] = [

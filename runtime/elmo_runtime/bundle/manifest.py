@@ -1,8 +1,8 @@
-"""The bundle directory: what its manifest says, and the checks made before anything is parsed.
+"""The bundle directory: its manifest, and the checks before anything is parsed.
 
 manifest.json lists every file with its size and SHA-256, and manifest.sha256 (as `sha256sum`
-writes it) holds its own. What counts is the digest of the bytes that are read, so a file may be a
-link, as in the cache of the Hugging Face hub. Nothing is read that the manifest does not list;
+writes it) holds its own. The digest of the bytes that are read decides, so a file may be a link, as
+in the cache of the Hugging Face hub. Nothing is read that the manifest does not list;
 hidden files and those that desktops leave are ignored, any other unlisted file makes the bundle
 corrupt. Engines are built later, on the machine that runs them: `engines/` holds directories of
 a plan and its own engine.json, and is checked by the backend that opens them.
@@ -30,12 +30,12 @@ from elmo_runtime.errors import BundleCorruptError, BundleError, BundleVersionEr
 from elmo_runtime.files.atomic import sha256_of
 from elmo_runtime.mixes import NamedMix, check_mixes, uses_layer_norm
 
-SCHEMA = 2  # 2 added the layer mixes
+SCHEMA = 2  # schema 2 added the layer mixes
 OLDEST_SCHEMA = 1
 MANIFEST = "manifest.json"
 MANIFEST_DIGEST = "manifest.sha256"
 ENGINES = "engines"
-NATIVE = "native"  # in the parity table, in place of the name of a graph
+NATIVE = "native"  # in the parity table, instead of the name of a graph
 MAX_MANIFEST_BYTES = 1 << 20
 T = TypeVar("T")
 
@@ -68,14 +68,14 @@ class Graph:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The content of manifest.json, less the list of files. The first mix is the default."""
+    """The content of manifest.json without the list of files. The first mix is the default."""
 
     config: ElmoConfig
     graphs: tuple[Graph, ...]
-    provenance: Mapping[str, str]  # source weights' sha256, versions of what made the bundle
+    provenance: Mapping[str, str]  # SHA-256 of the source weights, versions of the packages
     parity: tuple[Mapping[str, Any], ...] = ()  # rows of the table that `export` printed
     notes: Mapping[str, Any] | None = None  # e.g. tensors kept in fp32 and why
-    mixes: tuple[NamedMix, ...] = ()  # those that were trained with the model
+    mixes: tuple[NamedMix, ...] = ()  # the mixes that were trained with the model
 
     def to_json(self, files: Mapping[str, Mapping[str, Any]]) -> str:
         """The text of manifest.json; the same content gives the same text."""
@@ -94,19 +94,19 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle on disk whose files were all checked against its manifest."""
+    """A bundle on disk, all of whose files match its manifest."""
 
     path: Path
     manifest: Manifest
     files: Mapping[str, FileEntry]  # by name, e.g. "graphs/bilm.packed.fp32.onnx"
-    digest: str  # SHA-256 of manifest.json, which stands for the whole bundle
+    digest: str  # SHA-256 of manifest.json, which identifies the bundle
 
     def __repr__(self) -> str:
         return f"Bundle({str(self.path)!r}, {', '.join(self.precisions)})"
 
     @property
     def config(self) -> ElmoConfig:
-        """The ELMo that the bundle holds."""
+        """The options of the ELMo."""
         return self.manifest.config
 
     @property
@@ -116,7 +116,7 @@ class Bundle:
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """The precisions it was exported in, e.g. ("fp32", "fp16")."""
+        """The precisions of its graphs, e.g. ("fp32", "fp16")."""
         return tuple(dict.fromkeys(graph.precision for graph in self.manifest.graphs))
 
     @property
@@ -154,7 +154,7 @@ class Bundle:
         return cls(path, manifest, listed, hashlib.sha256(text).hexdigest())
 
     def read(self, name: str) -> bytes:
-        """The content of a listed file. The digest is checked on the very bytes returned.
+        """The content of a listed file. The digest of the returned bytes is checked.
 
         Raises BundleError for a file that is not listed, BundleCorruptError for a changed one.
         """
@@ -172,7 +172,7 @@ class Bundle:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """List every file now in `folder` with size and digest in manifest.json, and digest that."""
+    """Write manifest.json with the size and digest of every file in `folder`, and its digest."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     names = {path.relative_to(folder).as_posix(): path for path in paths}
     files = {
@@ -186,10 +186,10 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def _refuse_checkpoint(path: Path) -> None:
-    """Raise BundleError where the directory is what a bundle is made from."""
+    """Raise BundleError if the directory is a checkpoint."""
     if (path / MANIFEST).exists():
         return
-    for folder in (path, path / "checkpoint"):  # the latter is in the directory of a training run
+    for folder in (path, path / "checkpoint"):  # the latter is the directory of a training run
         if (folder / "model.safetensors").exists():
             raise BundleError(
                 f"{folder} is a checkpoint, not a bundle",
@@ -198,7 +198,7 @@ def _refuse_checkpoint(path: Path) -> None:
 
 
 def _digest_line(content: bytes) -> bytes:
-    """What `sha256sum manifest.json` prints."""
+    """The output of `sha256sum manifest.json`."""
     return f"{hashlib.sha256(content).hexdigest()}  {MANIFEST}\n".encode()
 
 
@@ -271,7 +271,7 @@ def _parse_graph(content: Mapping[str, Any]) -> Graph:
 
 
 def _check_graph(graph: Graph, manifest: Manifest) -> None:
-    """The joined graph is for other runtimes; nothing here opens it."""
+    """The joined graph is for other runtimes; this package does not open it."""
     check_opset(graph.file, graph.opset)
     if graph.part != "joined":
         for tensor in (*graph.inputs, *graph.outputs):

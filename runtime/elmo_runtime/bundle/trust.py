@@ -1,8 +1,8 @@
 """Which engines may be opened: a plan is native code, so its origin must be known.
 
-An engine is trusted if its digest (the SHA-256 of its engine.json, which lists the digests of
-its plans) was handed in by the caller, or stands in the ledger: the list of engines that this
-user built on this machine.
+An engine is trusted if the caller passed its digest (the SHA-256 of its engine.json, which lists
+the digests of its plans), or if the ledger contains it: the list of engines that this user built on
+this machine.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def ledger_path() -> Path:
 
 
 def record_built_here(digest: str, ledger: Path | None = None) -> None:
-    """Add an engine to the ledger; one line, appended in one write.
+    """Add an engine to the ledger, as one line in one write.
 
-    Raises OSError, or RuntimeError where this user has no home directory.
+    Raises OSError, or RuntimeError if this user has no home directory.
     """
     path = ledger or ledger_path()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -41,12 +41,12 @@ def record_built_here(digest: str, ledger: Path | None = None) -> None:
 
 
 def is_trusted(digest: str, handed_in: Collection[str] = (), *, ledger: Path | None = None) -> bool:
-    """Whether an engine of this digest may be opened."""
+    """Whether an engine with this digest may be opened."""
     if digest in handed_in:
         return True
     try:
         return digest in _built_here(ledger or ledger_path())
-    except RuntimeError:  # this user has no home directory, so nothing was built there
+    except RuntimeError:  # this user has no home directory, so there is no ledger
         return False
 
 

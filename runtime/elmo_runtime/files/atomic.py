@@ -1,7 +1,7 @@
-"""Atomic files and directories: each is complete under its name, or is not there.
+"""Atomic files and directories: each is complete under its name, or does not exist.
 
-Every writer goes through `atomic_file` or `atomic_directory`. Both resolve links first, fail
-before the work where nothing can be written, keep a second writer away, and leave nothing behind.
+Every writer goes through `atomic_file` or `atomic_directory`. Both resolve links first, fail before
+the work if nothing can be written, keep a second writer away, and leave nothing behind.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def atomic_file(target: Path, *, wait: float = 0.0) -> Iterator[Path]:
 
     A link is resolved, so that the file it points to is replaced. wait: seconds to wait for
     another process that writes the same file. Raises ArtifactError when the disk is full or
-    another process still writes, InputError where something else than a file stands.
+    another process still writes, InputError if the target exists and is not a file.
     """
     target = _resolved(target)
     _refuse_special(target)
@@ -42,10 +42,10 @@ def atomic_file(target: Path, *, wait: float = 0.0) -> Iterator[Path]:
         scratch = place / target.name
         with storage_errors(target):
             scratch.touch(exist_ok=False)
-            mode = stat.S_IMODE(scratch.stat().st_mode)  # what the umask leaves
+            mode = stat.S_IMODE(scratch.stat().st_mode)  # the mode that the umask leaves
             yield scratch
         with write_errors(target):
-            scratch.chmod(mode)  # the writer may have put a file of its own there
+            scratch.chmod(mode)  # the writer may have created a new file there
             _sync(scratch)
             scratch.replace(target)
             _sync(target.parent)
@@ -55,9 +55,9 @@ def atomic_file(target: Path, *, wait: float = 0.0) -> Iterator[Path]:
 def atomic_directory(target: Path, *, kind: Format) -> Iterator[Path]:
     """Yield a scratch directory; on success its files become those of the directory `target`.
 
-    An existing `target` must be of the format `kind`, or empty. Files that we did not write stay;
-    where they are in the way, InputError names them. Raises ArtifactError when the disk is full
-    or another process writes there.
+    An existing `target` must be of the format `kind`, or empty. Files of other programs stay; if
+    they are in the way, InputError names them. Raises ArtifactError when the disk is full or
+    another process writes there.
     """
     target = _resolved(target)
     place, within = _place_for(target, kind)
@@ -65,7 +65,7 @@ def atomic_directory(target: Path, *, kind: Format) -> Iterator[Path]:
         if within:
             roll_back(target, scratch)
         clear(scratch)
-        contents(target, kind)  # refuse before the work
+        contents(target, kind)  # fail before the work
         new = scratch / NEW
         with storage_errors(target):
             new.mkdir()
@@ -77,7 +77,7 @@ def atomic_directory(target: Path, *, kind: Format) -> Iterator[Path]:
 
 
 def check_directory(target: Path, *, kind: Format) -> None:
-    """Raise what `atomic_directory` would raise before the work; leaves nothing behind."""
+    """Raise the errors of `atomic_directory` before the work; leaves nothing behind."""
     target = _resolved(target)
     place, within = _place_for(target, kind)
     with scratch_directory(place, target=target) as scratch:
@@ -87,7 +87,7 @@ def check_directory(target: Path, *, kind: Format) -> None:
 
 
 def check_file(target: Path, *, wait: float = 0.0) -> None:
-    """Raise what `atomic_file` would raise before the work; leaves nothing behind."""
+    """Raise the errors of `atomic_file` before the work; leaves nothing behind."""
     target = _resolved(target)
     _refuse_special(target)
     with scratch_directory(scratch_beside(target), target=target, wait=wait):
@@ -112,7 +112,7 @@ def _resolved(target: Path) -> Path:
 
 
 def _refuse_special(target: Path) -> None:
-    """A rename would put a file where /dev/null or a named pipe is."""
+    """A rename would replace /dev/null or a named pipe by a file."""
     if target.exists() and not target.is_file():
         what = "a directory" if target.is_dir() else "not a regular file"
         raise InputError(f"{target} is {what}", hint="name a file to write")
@@ -123,7 +123,7 @@ def _place_for(target: Path, kind: Format) -> tuple[Path, bool]:
     beside, inside = scratch_beside(target), target / INSIDE
     if not target.is_dir():
         return beside, False
-    if inside.exists():  # a killed writer left files to roll back, or one is at work
+    if inside.exists():  # a killed writer left files to roll back, or another one is active
         return inside, True
     found = contents(target, kind)
     wholly_ours = bool(found.ours) and not found.foreign

@@ -1,7 +1,7 @@
-"""A lock file that names its process and host, and keeps two writers of one target apart.
+"""A lock file with its process and host, which keeps two writers of one target apart.
 
-The kernel's flock decides who holds the lock, so that a lock ends with its process. The text in
-the file is for error messages, and decides only where the file system has no flock.
+The flock of the kernel decides who holds the lock, so that a lock ends with its process. The text
+in the file is for error messages; it decides only if the file system has no flock.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def locked(path: Path, *, target: Path, wait: float = 0.0) -> Iterator[None]:
     """Hold the lock file `path`, which guards `target`, and remove it at the end.
 
     Raises ArtifactError when another writer still holds it after `wait` seconds. The lock of a
-    process that is gone is taken over.
+    process that has ended is taken over.
     """
     handle = acquire(path, target=target, wait=wait)
     try:
@@ -61,7 +61,7 @@ def acquire(path: Path, *, target: Path, wait: float = 0.0) -> int:
 
 
 def release(path: Path, handle: int) -> None:
-    """Remove the lock file, then let go of it."""
+    """Remove the lock file, then release it."""
     path.unlink(missing_ok=True)
     os.close(handle)
 
@@ -94,7 +94,7 @@ def _sign(handle: int, path: Path) -> None:
 
 
 def _owner(handle: int) -> dict[str, Any]:
-    """The process and the host in the file; empty when it holds neither."""
+    """The process and the host in the file; empty if it contains neither."""
     try:
         owner = json.loads(os.pread(handle, 4096, 0))
         return {"pid": int(owner["pid"]), "host": str(owner["host"])}
@@ -120,5 +120,5 @@ def _busy(path: Path, target: Path, owner: dict[str, Any]) -> ArtifactError:
     who = f"process {owner['pid']} on {owner['host']}" if owner else "another process"
     return ArtifactError(
         f"{target} is being written by {who}",
-        hint=f"wait for it, stop it, or write to another place; if it is gone, remove {path}",
+        hint=f"wait for it, stop it, or write elsewhere; if it has ended, remove  {path}",
     )

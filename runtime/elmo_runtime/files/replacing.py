@@ -1,7 +1,7 @@
-"""A new version of a directory takes the place of an old one, and of nothing else.
+"""A new version of a directory replaces an old one, and nothing else.
 
 A `Format` says which files of a directory earlier versions wrote. Only those are ever replaced
-or removed. A directory that holds nothing else is exchanged in one step. Otherwise, and where the
+or removed. A directory without other files is exchanged in one step. Otherwise, and if the
 directory itself cannot be moved (a mount point, a parent that is not writable), the new files are
 moved into it one by one, the file that makes it valid last.
 """
@@ -32,7 +32,7 @@ def _no_files(*_: Path) -> Collection[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """A kind of directory that we write.
+    """A kind of directory that this package writes.
 
     ours: the files of an existing directory that we wrote, relative to it; none when it is not of
     this format. reserved: top-level names that a new version writes or removes. last: the files
@@ -49,14 +49,14 @@ class Format:
 
 @dataclass(frozen=True)
 class Contents:
-    """The files of a directory: those that we wrote, and those of others."""
+    """The files of a directory: those of this package, and those of other programs."""
 
     ours: frozenset[str]
     foreign: frozenset[str]
 
 
 def contents(target: Path, kind: Format) -> Contents:
-    """What is in `target`. Raises InputError, by name, for files that a write would take away."""
+    """The content of `target`. Raises InputError with the files that a write would remove."""
     if not target.exists():
         return Contents(frozenset(), frozenset())
     if not target.is_dir():
@@ -76,7 +76,7 @@ def contents(target: Path, kind: Format) -> Contents:
 
 def _sorted_out(target: Path, kind: Format) -> Contents:
     claimed = frozenset(kind.ours(target))
-    if not claimed:  # the names at the top will do; a home directory has millions below
+    if not claimed:  # the names at the top are enough; a home directory has millions below
         return Contents(claimed, frozenset(path.name for path in target.iterdir()) - {INSIDE})
     present = frozenset(files_below(target))
     return Contents(present & claimed, present - claimed)
@@ -112,7 +112,7 @@ def files_below(folder: Path) -> Iterator[str]:
 
 
 def can_be_exchanged(target: Path) -> bool:
-    """Whether the directory itself may be moved: it is no mount point, its parent is writable."""
+    """Whether the directory itself may be moved: no mount point, and a writable parent."""
     return os.access(target.parent, os.W_OK | os.X_OK) and target not in _mount_points()
 
 
@@ -129,21 +129,21 @@ def _mount_points() -> set[Path]:
 
 
 def exchange(new: Path, target: Path, kind: Format) -> None:
-    """Put `new` where `target` is, which holds only our files; the old ones end up in `new`."""
+    """Exchange `new` and `target`, which has no files of other programs."""
     found = contents(target, kind)
     _refuse_lost(target, found.foreign.intersection(files_below(new)))
     for name in kind.keeps(target, new):
         _link(target / name, new / name)
     if not _swap(new, target):
         old = new.parent / OLD
-        target.rename(old)  # no rename replaces a full directory; the gap is two renames wide
+        target.rename(old)  # no rename replaces a full directory; two renames leave a gap
         try:
             new.rename(target)
         except OSError:
             old.rename(target)
             raise
         old.rename(new)
-    for name in set(files_below(new)) - found.ours:  # someone put it there just before the exchange
+    for name in set(files_below(new)) - found.ours:  # another process created it
         _move(new / name, target / name)
 
 
@@ -156,7 +156,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _swap(new: Path, target: Path) -> bool:
-    """Swap two directories in one step; False where only two renames can do it.
+    """Swap two directories in one step; False if the system can only rename twice.
 
     A process killed between two renames left no bundle at all under its name.
     """
@@ -171,10 +171,10 @@ def _swap(new: Path, target: Path) -> bool:
 
 
 def fill(target: Path, scratch: Path, kind: Format) -> None:
-    """Move the files of `scratch`/new into `target`, and our old ones that have no successor out.
+    """Move the files of `scratch`/new into `target`, and the old ones without a successor out.
 
     The old files that make the directory valid go first and the new ones come last, so that a
-    reader never takes a mixture for valid. After an error or a kill, `roll_back` restores.
+    mixture is never valid. After an error or a kill, `roll_back` restores.
     """
     new, old = scratch / NEW, scratch / OLD
     found = contents(target, kind)
@@ -190,7 +190,7 @@ def fill(target: Path, scratch: Path, kind: Format) -> None:
     except BaseException:
         roll_back(target, scratch)
         raise
-    (scratch / MOVES).unlink()  # from here on the new version stands
+    (scratch / MOVES).unlink()  # from here on the new version is complete
     _remove_empty_parents(target, removed)
 
 
@@ -201,10 +201,10 @@ def _write_moves(scratch: Path, added: Sequence[str]) -> None:
 
 
 def roll_back(target: Path, scratch: Path) -> None:
-    """Undo a `fill` that did not come to its end; nothing to do when there was none."""
+    """Undo an incomplete `fill`; do nothing if there was none."""
     try:
         added = json.loads((scratch / MOVES).read_text("utf-8"))["added"]
-    except (OSError, ValueError):  # none was begun: its list is written before the first move
+    except (OSError, ValueError):  # none was begun: the list comes before the first move
         return
     for name in added:
         if not (scratch / NEW / name).exists():
@@ -221,7 +221,7 @@ def _move(source: Path, target: Path) -> None:
 
 
 def _remove_empty_parents(target: Path, names: Collection[str]) -> None:
-    """Remove the directories that held these files, as far as they are empty now."""
+    """Remove the directories of these files if they are empty now."""
     parents = {parent for name in names for parent in (target / name).parents}
     inner = [path for path in parents if target in path.parents]
     for folder in sorted(inner, key=lambda path: len(path.parts), reverse=True):

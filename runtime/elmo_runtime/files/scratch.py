@@ -20,8 +20,8 @@ from elmo_runtime.files.storage import write_errors
 SUFFIX = ".elmo-partial"
 INSIDE = SUFFIX  # the scratch directory of a directory that is filled from within
 OWNER = "owner"  # the lock file
-MOVES = "moves.json"  # there while files are moved; what is in the directory is needed to undo it
-_LONGEST_NAME = 200  # bytes of a target's name that are used as they are; names end at 255
+MOVES = "moves.json"  # exists while files are moved; its content is needed to undo the move
+_LONGEST_NAME = 200  # bytes of the name of a target that are kept; a name has at most 255
 
 
 def scratch_beside(target: Path) -> Path:
@@ -36,7 +36,7 @@ def scratch_beside(target: Path) -> Path:
 def scratch_directory(place: Path, *, target: Path, wait: float = 0.0) -> Iterator[Path]:
     """Make and lock `place` for writing `target`; yield it, and remove it at the end.
 
-    What a killed process left in it is still there: the caller recovers it or calls `clear`.
+    The files of a killed process are still in it: the caller recovers them or calls `clear`.
     Raises ArtifactError when another process writes the target or nothing can be written here.
     """
     with write_errors(target):
@@ -65,10 +65,10 @@ def clear(place: Path) -> None:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove the scratch directories in `folder` whose writers are gone."""
+    """Remove the scratch directories in `folder` whose writers have ended."""
     for place in folder.glob(f".*{SUFFIX}"):
         with contextlib.suppress(ArtifactError), scratch_directory(place, target=place):
-            pass  # it is free, and removed; one that is in use, or not ours, is left alone
+            pass  # free ones are removed, those in use or of other programs are kept
 
 
 def _open(place: Path, target: Path, wait: float) -> int:
@@ -77,7 +77,7 @@ def _open(place: Path, target: Path, wait: float) -> int:
         _require_ours(place)
         try:
             return acquire(place / OWNER, target=target, wait=wait)
-        except FileNotFoundError:  # its last writer removed it just now
+        except FileNotFoundError:  # its last writer has just removed it
             continue
         except OSError:
             _remove_empty([place])
@@ -85,7 +85,7 @@ def _open(place: Path, target: Path, wait: float) -> int:
 
 
 def _require_ours(place: Path) -> None:
-    """Refuse a link, or a directory without our lock file: `clear` would remove what is in it."""
+    """Refuse a link or a directory without a lock file, because `clear` would empty it."""
     if place.is_symlink() or not ((place / OWNER).is_file() or not any(place.iterdir())):
         raise ArtifactError(
             f"{place} is not a scratch directory of elmo-deploy",

@@ -13,7 +13,7 @@ from elmo_runtime.errors import ArtifactError, ElmoDeployError
 # errno -> what happened, what to do
 _REASONS = {
     errno.ENOSPC: ("no space is left on the disk", "free some space there"),
-    errno.EDQUOT: ("the disk quota is used up", "free some space there, or ask for a larger quota"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space there, or request a larger quota"),
     errno.EFBIG: ("the file size limit is reached", "raise the limit (ulimit -f)"),
     errno.EIO: ("the disk reports an input/output error", "check the disk"),
     errno.EROFS: ("the file system is read-only", "mount it for writing"),
@@ -24,7 +24,7 @@ _NUMBER_IN_TEXT = re.compile(r"\bos error (\d+)|\berrno = (\d+)")
 
 @contextlib.contextmanager
 def storage_errors(target: Path) -> Iterator[None]:
-    """Convert the errors of a disk that takes no more bytes to ArtifactError for `target`."""
+    """Convert the errors of a full or failing disk to ArtifactError for `target`."""
     try:
         yield
     except ElmoDeployError:

@@ -1,4 +1,4 @@
-"""Sentences -> batches of like length, none larger than the token budget."""
+"""Sentences -> batches of similar length, none larger than the token budget."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from elmo_runtime.characters import MARKS
 from elmo_runtime.inference.word_cache import Word
 
-MOST_PADDED = 4  # padded places in the results of a packed group, as a multiple of its tokens
+MOST_PADDED = 4  # padded positions in the results of a packed group, per token of the budget
 BEGIN, END = MARKS  # <S> and </S> are computed like tokens
 
 
@@ -26,10 +26,10 @@ def batches(
     """Yield the rows in groups, the longest sentences first.
 
     A group of n sentences, the longest of m tokens, has n * (m + 2) <= token_budget, or n = 1; a
-    sentence of m + 2 > longest stands alone. Sentences of equal length keep their order.
+    sentence with m + 2 > longest gets its own group. Sentences of equal length keep their order.
 
-    packed: the backend computes no padding, so only the tokens and marks of a group count. Its
-    results are padded nevertheless, so n * (m + 2) <= MOST_PADDED * token_budget.
+    packed: the backend computes no padding, so only tokens and boundary tokens count. Its results
+    are padded nevertheless, so n * (m + 2) <= MOST_PADDED * token_budget.
     """
     order = rows[np.argsort(-lengths[rows], kind="stable")]
     start = 0
@@ -47,7 +47,7 @@ def batches(
 
 @dataclass(frozen=True)
 class IndexedWords:
-    """A batch as its distinct words and, for every place, which one stands there."""
+    """A batch as its distinct words and the index of the word at every position."""
 
     words: Sequence[Word]
     word_index: NDArray[np.int32]  # (batch, length + 2), 0 past each </S>; length is at least 1
@@ -55,14 +55,14 @@ class IndexedWords:
 
     @classmethod
     def of(cls, sentences: Sequence[Sequence[Word]]) -> IndexedWords:
-        """Put the sentence marks around each sentence and number the words as they come."""
+        """Add the boundary tokens to each sentence and number the words in order of occurrence."""
         return cls.of_marked([(BEGIN, *sentence, END) for sentence in sentences])
 
     @classmethod
     def of_marked(cls, rows: Sequence[Sequence[Word]]) -> IndexedWords:
-        """Number the words of rows as they are; a graph drops the first and last place of each."""
+        """Number the words of rows as they are; a graph drops the first and last position."""
         lengths = np.array([len(row) - len(MARKS) for row in rows], np.int32)
-        # Length 1 at least: no graph is ever given a batch without a place for a token.
+        # At least length 1, because no graph accepts a batch without a position for a token.
         word_index = np.zeros((len(rows), max(lengths.max(), 1) + len(MARKS)), np.int32)
         number: dict[Word, int] = {}
         for places, row in zip(word_index, rows, strict=True):

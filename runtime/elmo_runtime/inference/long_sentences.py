@@ -1,9 +1,9 @@
-"""A sentence too long for one batch, computed in windows: the same vectors in bounded memory.
+"""A sentence too long for one batch, computed in segments: the same vectors in bounded memory.
 
-The forward and the backward LSTMs read the sentence independently of each other, so each is
-carried over the windows in its own direction: forward from the left, backward from the right. A
-window gives both halves of its vectors and the half that was carried is kept, so that a long
-sentence costs a little more than twice its share of the work.
+The forward and the backward LSTMs read the sentence independently of each other, so each carries
+its state over the segments in its own direction: forward from the left, backward from the right. A
+segment gives both halves of its vectors, and the half with the carried state is kept, so that a
+long sentence costs a little more than twice the work.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from elmo_runtime.mixes import Mixes, mix_layers
 from elmo_runtime.outputs import FloatArray, Output
 from elmo_runtime.state import State
 
-FORWARD, BACKWARD = 0, 1  # axis 1 of a state; the halves of a vector follow the same order
+FORWARD, BACKWARD = 0, 1  # axis 1 of a state; the halves of a vector have the same order
 FINAL_STATES = ("final_h", "final_c")
-SMALLEST = 16  # places of a window
+SMALLEST = 16  # positions of a segment
 Computed = dict[str, FloatArray]
 Run = Callable[[IndexedWords, Sequence[str], State], Computed]
-Places = slice  # start and stop in the marked sentence
+Places = slice  # start and stop in the sentence with its boundary tokens
 
 
 def compute_long_sentence(
@@ -37,10 +37,11 @@ def compute_long_sentence(
     mixes: Mixes,
     run: Run,
 ) -> Computed:
-    """What `run` would give for a batch of this one sentence, bit for bit if it is exact.
+    """The result of `run` for a batch of this one sentence, bit-identical if `run` is exact.
 
-    budget: most places of a call, which computes two rows. start: a state of one row. Mixes that
-    normalize their layers need the whole sentence, so they are computed here, equal to rounding.
+    budget: the maximum number of positions of a call, which computes two rows. start: a state of
+    one row. Mixes with layer norm need the entire sentence, so they are computed here, up to
+    rounding.
     """
     marked = (BEGIN, *sentence, END)
     size = max(budget // 2, SMALLEST)
@@ -72,10 +73,10 @@ def compute_long_sentence(
 
 
 def _windows(n_places: int, size: int, direction: int) -> Iterator[tuple[Places, Places | None]]:
-    """Yield windows in the order of reading, and the part of each that the next one follows on.
+    """Yield the segments in reading order, and the part of each that the next one continues.
 
-    A graph drops the vectors of the first and last place of a row. So the next window begins two
-    places before the end of this one, from the state of a second row that stops there.
+    A graph drops the vectors of the first and last position of a row. So the next segment begins
+    two positions before the end of this one, from the state of a second row that stops there.
     """
     if direction == FORWARD:
         start, stop = 0, min(size, n_places)
@@ -98,7 +99,7 @@ def _keep_half(
     direction: int,
     n_tokens: int,
 ) -> None:
-    """Put one direction's half of (..., rows, places - 2, 2P), its first row, where it belongs."""
+    """Store the half of one direction, from the first row of (..., rows, positions - 2, 2P)."""
     *lead, _, _, width = vectors.shape
     whole = computed.setdefault(name, np.empty((*lead, 1, n_tokens, width), vectors.dtype))
     half = slice(0, width // 2) if direction == FORWARD else slice(width // 2, width)

@@ -1,4 +1,4 @@
-"""Token vectors of words, each computed once: a word's vector does not depend on its context."""
+"""Token vectors of words, computed once, because they do not depend on context."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from elmo_runtime.characters import checked_char_ids, lengths_of
 from elmo_runtime.config import ElmoConfig
 
-Word = str | bytes  # a token, or the int32 row of character ids that a caller gave for one
+Word = str | bytes  # a token, or the int32 row of character ids that a caller passed for one
 Vectors = NDArray[np.float32]
-LONGEST_KEPT = 512  # characters or bytes; a cache of tokens of a megabyte each would fill memory
+LONGEST_KEPT = 512  # characters or bytes; a cache of very long tokens would fill the memory
 
 NO_ID = -1
-_next_id = itertools.count()  # of the whole process: one backend may stand behind several caches
+_next_id = itertools.count()  # of the process, because several caches may use one backend
 
 
 def words_of_ids(ids: NDArray[Any], config: ElmoConfig) -> list[list[Word]]:
@@ -37,7 +37,7 @@ def words_of_ids(ids: NDArray[Any], config: ElmoConfig) -> list[list[Word]]:
 
 @dataclass(frozen=True)
 class CacheStats:
-    """How often a distinct word of a batch was known, and how many are."""
+    """The number of distinct words of batches that were cached or not, and of cached words."""
 
     hits: int
     misses: int
@@ -46,9 +46,9 @@ class CacheStats:
 
 @dataclass(frozen=True)
 class IdentifiedWords:
-    """The vectors (words, width), and for each an id (words,) that no other vector ever has.
+    """The vectors (words, width) and their ids (words,), which are unique.
 
-    A backend may keep vectors on its device by their ids. -1: the vector is not remembered.
+    A backend may keep vectors on its device by their ids. -1: the vector is not cached.
     """
 
     vectors: Vectors
@@ -56,10 +56,10 @@ class IdentifiedWords:
 
 
 class WordVectors:
-    """The vectors of the words used last, at most `capacity`; safe for many threads.
+    """The vectors of the `capacity` most recently used words; any number of threads may share it.
 
-    `compute` maps n words to their (n, width) vectors and must give a word the same bits in
-    whatever company it comes; then results do not depend on what the cache holds.
+    `compute` maps n words to their (n, width) vectors and must be batch-invariant, so that results
+    do not depend on the content of the cache.
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class WordVectors:
     ) -> None:
         self._compute = compute
         self._capacity = capacity
-        self._store = np.empty((capacity, width), np.float32)  # the system hands out pages at use
+        self._store = np.empty((capacity, width), np.float32)  # pages are allocated at first use
         self._ids = np.empty(capacity, np.int64)
-        self._slot_of: OrderedDict[Word, int] = OrderedDict()  # the word used last stands last
+        self._slot_of: OrderedDict[Word, int] = OrderedDict()  # the most recently used word is last
         self._lock = threading.Lock()
         self._hits = self._misses = 0
 
@@ -112,7 +112,7 @@ class WordVectors:
         return unknown
 
     def _keep(self, words: Sequence[Word], vectors: Vectors) -> list[int]:
-        """Remember as many as there is room for; the ids of all."""
+        """Cache as many words as fit; returns the ids of all."""
         first = max(len(words) - self._capacity, 0)
         with self._lock:
             kept = [
@@ -122,7 +122,7 @@ class WordVectors:
         return [NO_ID] * first + kept
 
     def _keep_one(self, word: Word, vector: Vectors) -> int:
-        if word in self._slot_of:  # another thread computed it meanwhile: the same bits
+        if word in self._slot_of:  # another thread has computed it in the meantime: the same bits
             return int(self._ids[self._slot_of[word]])
         if len(word) > LONGEST_KEPT:
             return NO_ID

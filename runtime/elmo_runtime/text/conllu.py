@@ -36,7 +36,7 @@ class _Sentence:
         self._failure: BadRecord | None = None
 
     def add(self, line: Line | BadRecord) -> None:
-        """Take a comment or a word; what is wrong with the first bad line is kept."""
+        """Add a comment or a word; the error of the first bad line is kept."""
         if isinstance(line, BadRecord):
             self._failure = self._failure or line
             return

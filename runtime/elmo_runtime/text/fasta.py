@@ -42,7 +42,7 @@ class _Sequence:
         self.failure: BadRecord | None = None
 
     def add(self, line: Line | BadRecord) -> None:
-        """Append a line; what is wrong with the first bad one is kept."""
+        """Append a line; the error of the first bad one is kept."""
         if isinstance(line, BadRecord):
             self.failure = self.failure or line
             return

@@ -1,4 +1,4 @@
-"""Sources -> records, one at a time and in order, whatever the format of each.
+"""Sources of any format -> records, one at a time and in order.
 
 A line that gives no sentence becomes a BadRecord with file and line, never an exception, so
 that the caller decides what it means. Memory is bounded by the longest line allowed.

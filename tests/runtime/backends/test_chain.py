@@ -63,17 +63,17 @@ def choose(bundle, monkeypatch):
     return choose
 
 
-def test_the_best_one_is_taken_in_silence(choose):
+def test_the_best_backend_opens_without_a_warning(choose):
     assert choose(works("tensorrt"), works("onnxruntime-cpu")) == "tensorrt"
 
 
-def test_what_nobody_expects_is_passed_over_in_silence(choose):
+def test_a_backend_that_nobody_expects_is_skipped_without_a_warning(choose):
     absent = fails("tensorrt", BackendUnavailableError("no"), expected=False)
     assert choose(absent, works("onnxruntime-cpu")) == "onnxruntime-cpu"
 
 
 @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
-def test_a_better_one_that_fails_gives_one_warning_with_reason_and_cure(choose, error):
+def test_a_better_backend_that_fails_gives_one_warning_with_reason_and_fix(choose, error):
     with pytest.warns(BackendFallbackWarning) as caught:
         used = choose(fails("tensorrt", error), works("onnxruntime-cpu"))
     assert used == "onnxruntime-cpu"
@@ -81,7 +81,7 @@ def test_a_better_one_that_fails_gives_one_warning_with_reason_and_cure(choose, 
     assert str(warning.message) == f"Falling back to onnxruntime-cpu. tensorrt failed: {error}"
 
 
-def test_two_failures_are_told_in_one_warning(choose):
+def test_two_failures_give_one_warning(choose):
     with pytest.warns(BackendFallbackWarning, match=r"too old.*CUDA error 35") as caught:
         choose(fails("tensorrt", FAILURES[0]), fails("cuda", FAILURES[2]), works("cpu"))
     assert len(caught) == 1
@@ -93,7 +93,7 @@ def test_a_named_backend_raises_and_never_degrades(choose, error):
         choose(fails("tensorrt", error), works("onnxruntime-cpu"), backend="tensorrt")
 
 
-def test_when_none_runs_every_reason_is_told(choose):
+def test_when_no_backend_runs_every_reason_is_reported(choose):
     with pytest.raises(BackendUnavailableError, match=r"too old.*CUDA error 35"):
         choose(fails("tensorrt", FAILURES[0]), fails("cuda", FAILURES[2]))
 
@@ -110,7 +110,7 @@ class Check:
             raise VerificationError(f"{backend.name} is off by 0.5", hint="use another")
 
 
-def test_a_backend_that_computes_wrongly_gives_way_with_one_warning_and_is_closed(choose):
+def test_a_backend_with_wrong_values_is_replaced_with_one_warning_and_closed(choose):
     """The check came after the choice, so that one bad GPU left "auto" without an answer."""
     check = Check("tensorrt")
     with pytest.warns(BackendFallbackWarning, match=r"tensorrt is off by 0.5; use") as caught:
@@ -146,7 +146,7 @@ def test_the_chain_is_the_one_in_the_design():
     assert names == ["tensorrt", "onnxruntime-cuda", "native", "onnxruntime-cpu"]
 
 
-def test_with_the_cpu_wheel_alone_there_is_nothing_to_warn_of(bundle):
+def test_with_only_the_cpu_wheel_there_is_no_warning(bundle):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with Embedder.load(bundle) as embedder:

@@ -1,4 +1,4 @@
-"""ONNX Runtime: strict about what it really runs on, and its errors are ours. Guarantee F3."""
+"""ONNX Runtime: the device on which it really runs, and its errors. Guarantee F3."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def test_only_the_outputs_asked_for_come_back(backend, embedder):
     assert list(backend.run_bilm(inputs, ["default", "final_h"])) == ["default", "final_h"]
 
 
-def test_an_error_of_onnxruntime_is_ours(backend):
+def test_an_error_of_onnxruntime_becomes_a_backend_error(backend):
     with pytest.raises(BackendError, match="Unexpected input data type"):
         backend.encode_words(np.zeros((1, 50), np.float64))
 
 
-def test_want_of_memory_can_be_told_from_other_errors():
+def test_lack_of_memory_differs_from_other_errors():
     with pytest.raises(DeviceMemoryError, match="smaller token_budget"), ort._translated_errors():
         raise RuntimeError("CUDA failure 2: out of memory ; GPU=0")
     with pytest.raises(DeviceMemoryError), ort._translated_errors():

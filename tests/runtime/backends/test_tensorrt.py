@@ -175,8 +175,8 @@ def test_known_words_are_not_sent_again(backend, onnx, gpu):
     assert gpu.cudart.bytes_in - first == first - batch.word_vectors.nbytes
 
 
-def test_a_word_keeps_its_vector_whatever_came_between(bundle, onnx):
-    """Ids 1 and 1 + kept share a row: the one that was driven out is sent again."""
+def test_a_word_keeps_its_vector_after_any_other_words(bundle, onnx):
+    """Ids 1 and 1 + kept share a row: the replaced one is copied again."""
     backend = TensorRtBackend(open_engine(Bundle.open(bundle), "auto"), workers=1, kept_words=8)
     for seed in range(12):
         ids = np.random.default_rng(seed).permutation(40)[:20].astype(np.int64)
@@ -256,7 +256,7 @@ def test_many_threads_get_the_answers_of_one(backend, onnx):
     assert not wrong
 
 
-def test_want_of_memory_is_told_and_a_smaller_batch_still_works(backend, onnx, gpu):
+def test_lack_of_memory_is_reported_and_a_smaller_batch_still_works(backend, onnx, gpu):
     backend.run_bilm(batch_of([6]), ("elmo",))
     gpu.cudart.memory -= gpu.cudart.cudaMemGetInfo()[1]
     with pytest.raises(DeviceMemoryError):
@@ -267,7 +267,7 @@ def test_want_of_memory_is_told_and_a_smaller_batch_still_works(backend, onnx, g
     assert_same(backend.run_bilm(batch, OUTPUTS), onnx.run_bilm(batch, OUTPUTS))
 
 
-def test_a_failed_computation_is_told_with_its_reason_and_the_next_one_works(backend, onnx, gpu):
+def test_a_failed_computation_gives_its_reason_and_the_next_one_works(backend, onnx, gpu):
     gpu.tensorrt.fails_at = 0
     batch = batch_of([6])
     with pytest.raises(BackendError, match="unspecified failure"):
@@ -275,7 +275,7 @@ def test_a_failed_computation_is_told_with_its_reason_and_the_next_one_works(bac
     assert_same(backend.run_bilm(batch, OUTPUTS), onnx.run_bilm(batch, OUTPUTS))
 
 
-def test_a_sentence_beyond_every_plan_is_refused_with_the_cure(backend):
+def test_a_sentence_beyond_every_plan_is_refused_with_a_fix(backend):
     with pytest.raises(BackendError, match="62") as caught:
         backend.run_bilm(batch_of([70]), ("elmo",))
     assert "--length" in caught.value.hint

@@ -82,7 +82,7 @@ def test_the_strategies_exist(library):
         assert hasattr(library.DynamicShapesKernelSpecializationStrategy, "EAGER")
 
 
-def test_severities_are_told_by_name(library):
+def test_severities_have_names(library):
     """The logger reads the severity from the text of the enum."""
     for severity in fake_gpu.ILogger.Severity:
         assert str(getattr(library.ILogger.Severity, severity.name)) == str(severity)

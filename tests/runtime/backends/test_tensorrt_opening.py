@@ -73,7 +73,7 @@ def no_engine(bundle, gpu, monkeypatch):
 
 def untrusted(bundle, gpu, monkeypatch):
     write_fake_engine(bundle, trusted=False)
-    return EngineError, "not built here by this user"
+    return EngineError, "is not trusted"
 
 
 def other_version(bundle, gpu, monkeypatch):
@@ -136,7 +136,7 @@ NEVER_OPENED = [
 
 
 @pytest.mark.parametrize("cause", NEVER_OPENED)
-def test_a_cause_is_told_with_its_cure_and_tensorrt_never_sees_the_plan(
+def test_a_cause_is_reported_with_its_fix_and_tensorrt_never_sees_the_plan(
     bundle, gpu, monkeypatch, cause
 ):
     error, text = cause(bundle, gpu, monkeypatch)
@@ -144,7 +144,7 @@ def test_a_cause_is_told_with_its_cure_and_tensorrt_never_sees_the_plan(
     with pytest.raises(error, match=text) as caught:
         open_it(bundle)
     assert caught.value.hint
-    # The plan before the damaged one is whole, and is opened; the damaged one never is.
+    # The plan before the damaged one is opened; the damaged one is not.
     assert len(gpu.opened) - before <= (1 if cause in (truncated_plan, changed_plan) else 0)
 
 
@@ -173,7 +173,7 @@ def test_auto_takes_an_engine_that_runs(bundle, gpu):
 def test_a_digest_from_the_caller_is_enough(bundle, gpu):
     _, digest = read_engine(write_fake_engine(bundle, trusted=False))
     open_it(bundle, trusted_engines=(digest,)).close()
-    with pytest.raises(EngineError, match="not built here"):
+    with pytest.raises(EngineError, match="is not trusted"):
         open_it(bundle, trusted_engines=("0" * 64,))
 
 
@@ -182,7 +182,7 @@ def test_the_embedder_takes_such_a_digest(bundle, gpu):
     _, digest = read_engine(write_fake_engine(bundle, trusted=False))
     options = {"backend": "tensorrt", "self_check": False}
     Embedder.load(bundle, trusted_engines=[digest], **options).close()
-    with pytest.raises(EngineError, match="not built here"):
+    with pytest.raises(EngineError, match="is not trusted"):
         Embedder.load(bundle, **options)
 
 
@@ -242,7 +242,7 @@ def test_the_line_of_machines_without_a_driver_is_dropped():
     )
 
 
-def test_an_error_is_told_in_one_line_without_places_in_their_source():
+def test_an_error_is_one_line_without_positions_in_the_source():
     text = "API Usage Error (Network has dynamic inputs. In validate at /_src/api/network.cpp:4023)"
     error = first_error([Message("INFO", "hello"), Message("ERROR", text)])
     assert error == "API Usage Error (Network has dynamic inputs"

@@ -35,7 +35,7 @@ def test_an_empty_input_is_one_empty_block():
     assert (block.number, block.records, block.n_tokens) == (0, (), 0)
 
 
-def test_the_digest_tells_other_tokens_other_ids_and_other_cuts_apart():
+def test_the_digest_depends_on_tokens_ids_and_cuts():
     variants = [
         [Record("a", ("b", "c"), "")],
         [Record("a", ("b c",), "")],

@@ -16,7 +16,7 @@ COLUMNS = Columns(widths={"elmo": WIDTH, "default": WIDTH}, pooled=("default",))
 
 
 def vectors_of(sentences):
-    """Vectors that tell which tokens they were made from."""
+    """Vectors from which the tokens can be read."""
     for tokens in sentences:
         rows = [
             np.frombuffer(hashlib.sha256(t.encode()).digest()[:WIDTH], np.uint8) for t in tokens
@@ -119,7 +119,7 @@ def test_what_is_not_whole_is_written_again(tmp_path, corpus_file, damage):
 
 def test_a_folder_is_not_written_twice_by_mistake(tmp_path, corpus_file):
     run(tmp_path / "out", corpus_file)
-    with pytest.raises(InputError, match=r"part-00000.parquet exists already; go on with resume"):
+    with pytest.raises(InputError, match=r"part-00000.parquet exists already; resume, or write"):
         run(tmp_path / "out", corpus_file)
 
 
@@ -145,7 +145,7 @@ def with_bad_line(path):
     path.write_bytes(b"".join(lines))
 
 
-def test_a_bad_line_ends_the_run_with_its_place_and_mending_it_resumes(tmp_path, corpus_file):
+def test_a_bad_line_ends_the_run_with_its_position_and_a_fixed_line_resumes(tmp_path, corpus_file):
     good = corpus_file.read_bytes()
     run(tmp_path / "whole", corpus_file)
     with_bad_line(corpus_file)
@@ -156,7 +156,7 @@ def test_a_bad_line_ends_the_run_with_its_place_and_mending_it_resumes(tmp_path,
     assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
-def test_a_skipped_line_is_told_also_after_resuming(tmp_path, corpus_file):
+def test_a_skipped_line_is_reported_after_resuming_too(tmp_path, corpus_file):
     with_bad_line(corpus_file)
     for resume in (False, True):
         summary = run(tmp_path / "out", corpus_file, on_error="skip", resume=resume)

@@ -44,7 +44,7 @@ def test_an_engine_survives_the_disk(folder):
     assert all(read_plan(folder, plan) for plan in engine.plans)
 
 
-def test_the_name_tells_the_library_and_the_gpu_and_follows_what_is_built(bundle):
+def test_the_name_has_the_library_and_the_gpu_and_depends_on_the_build(bundle):
     one = write_fake_engine(bundle, flavour="tensorrt-rtx", version="1.7.1")
     two = write_fake_engine(bundle, flavour="tensorrt-rtx", version="1.7.1", batch=[(1, 1, 4)])
     assert one.name.startswith("tensorrt-rtx-1.7.1-sm86-") and one != two
@@ -69,7 +69,7 @@ def test_a_damaged_plan_is_refused_before_it_is_used(folder, damage):
     damage(folder / engine.plans[1].file)
     with pytest.raises(EngineError, match=r"plan-1\.plan") as caught:
         read_plan(folder, engine.plans[1])
-    assert "anew" in caught.value.hint
+    assert "again" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_an_engine_of_other_graphs_is_stale(folder, bundle):
         {"compute_capability": "9.0"},
     ],
 )
-def test_an_engine_of_another_library_or_gpu_tells_both(folder, here):
+def test_an_engine_of_another_library_or_gpu_names_both(folder, here):
     engine, _ = read_engine(folder)
     built_for = {
         "flavour": "tensorrt",

@@ -22,8 +22,8 @@ def a_folder_of_files(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [a_file, a_folder_of_files])
-def test_what_is_not_ours_is_never_replaced(make, tiny_checkpoint, tmp_path):
-    """`-o` with an existing folder or file removed it and all that was in it."""
+def test_files_of_other_programs_are_never_replaced(make, tiny_checkpoint, tmp_path):
+    """`-o` with an existing directory or file removed it with all its content."""
     target = tmp_path / "mine"
     make(target)
     with pytest.raises(InputError, match=r"is not replaced: .*thesis\.txt|is a file"):
@@ -42,7 +42,7 @@ def test_a_bundle_never_replaces_the_checkpoint_that_it_comes_from(tiny_checkpoi
 
 @pytest.mark.parametrize(("umask", "of_file"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
 def test_the_umask_says_who_may_read_an_artifact(tiny_checkpoint, tmp_path, umask, of_file):
-    """Files were 0644 or, from the safetensors library, 0600, whatever the user's umask said."""
+    """Files were 0644 or, from the safetensors library, 0600, independent of the umask."""
     before = os.umask(umask)
     try:
         tiny_checkpoint.write(tmp_path / "checkpoint")

@@ -56,7 +56,7 @@ def test_a_model_of_another_library_is_refused_by_the_names_of_its_files(hub_fol
     assert content(hub_folder) == before
 
 
-def test_an_elmo_whose_files_are_not_all_ours_is_refused(tmp_path, other):
+def test_a_checkpoint_with_files_of_other_programs_is_refused(tmp_path, other):
     """A vocabulary that was edited after the write went with the old checkpoint."""
     folder = tmp_path / "model"
     dataclasses.replace(other, vocabulary=("<S>", "</S>", "<UNK>")).write(folder)
@@ -143,7 +143,7 @@ def test_a_fill_that_fails_in_the_middle_is_undone(tmp_path, monkeypatch, failin
 
 @pytest.mark.parametrize("killed_at", range(6))
 def test_a_fill_that_was_killed_is_undone_by_the_next_run(tmp_path, killed_at):
-    """A killed run left a mixture that the next one refused as not ours."""
+    """A killed run left a mixture that the next one refused as files of another program."""
     kind = Format(
         name="thing",
         ours=lambda folder: ("a", "gone", "last") if (folder / "last").exists() else (),
@@ -181,7 +181,7 @@ def kill_in_fill(target: Path, kind: Format, killed_at: int) -> None:
 
 
 def test_an_existing_empty_folder_is_filled_from_within(tmp_path, other):
-    """A mount point failed with EBUSY after all the work, and left a hidden folder beside it."""
+    """A mount point failed with EBUSY after the work, and left a hidden directory next to it."""
     target = tmp_path / "model"
     target.mkdir()
     inode = target.stat().st_ino
@@ -215,7 +215,7 @@ def test_a_link_to_the_big_disk_is_followed(tmp_path, tiny_checkpoint, other):
     assert (tmp_path / "disk" / "file").read_text() == "text"
 
 
-def test_a_listed_file_behind_a_linked_folder_is_not_ours(tmp_path, tiny_bundle):
+def test_a_listed_file_behind_a_linked_directory_belongs_to_others(tmp_path, tiny_bundle):
     """The manifest lists graphs/x.onnx; where graphs is a link, that file is someone else's."""
     bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
     (bundle / "graphs").rename(tmp_path / "elsewhere")

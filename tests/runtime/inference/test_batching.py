@@ -33,7 +33,7 @@ def test_rows_left_out_stay_out():
     assert [list(g) for g in batches(np.flatnonzero(lengths), lengths, token_budget=99)] == [[0, 2]]
 
 
-def test_each_place_names_its_word_and_the_marks_stand_around():
+def test_each_position_names_its_word_between_the_boundary_tokens():
     batch = IndexedWords.of([["a", "b", "a"], ["b"]])
     named = [[batch.words[number] for number in row] for row in batch.word_index]
     assert named[0] == ["<S>", "a", "b", "a", "</S>"]

@@ -38,7 +38,7 @@ def embed_in_another_process(bundle):
         return elmo.embed(["a b"])["elmo"][0]
 
 
-def test_a_closed_embedder_says_so(bundle):
+def test_a_closed_embedder_raises_closed_error(bundle):
     embedder = Embedder.load(bundle)
     embedder.close()
     with pytest.raises(ClosedError, match="is closed; load the bundle again"):
@@ -84,7 +84,7 @@ def test_close_waits_for_a_running_call(spy_on):
     assert len(results) == 1 and spy.closed == 1
 
 
-def test_a_fork_is_told_and_ends_while_the_parent_goes_on(bundle):
+def test_a_fork_gets_an_error_and_ends_while_the_parent_continues(bundle):
     """Twice a fork hung at its exit: for onnxruntime's telemetry, and for a session it freed."""
     run = subprocess.run(
         [sys.executable, "-c", FORK_AND_EMBED, str(bundle)],
@@ -141,14 +141,14 @@ def test_a_call_waits_for_its_turn(occupied):
     assert second.wait(10)
 
 
-def test_a_turn_is_given_back_when_the_call_fails():
+def test_a_turn_ends_when_the_call_fails():
     gate = CallGate("it", Limits(max_running=1, max_waiting=0))
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), gate.call():
             raise ZeroDivisionError
 
 
-def test_one_too_many_is_refused_at_once(occupied):
+def test_a_call_beyond_the_limit_is_refused_at_once(occupied):
     gate = CallGate("it", Limits(max_running=1, max_waiting=0))
     assert occupied(gate).wait(10)
     with pytest.raises(BusyError, match="1 calls run and 0 wait, which is the limit; try again"):

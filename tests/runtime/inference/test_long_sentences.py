@@ -1,4 +1,4 @@
-"""A sentence longer than a batch gets, window by window, the vectors that it gets at once."""
+"""A sentence longer than a batch gets the same vectors in segments as at once."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def some_state(embedder, rows):
 
 @pytest.mark.parametrize("length", [31, 39, 40, 333])
 @pytest.mark.parametrize("with_state", [False, True])
-def test_windows_change_no_bit(loaded, length, with_state):
+def test_segments_change_no_bit(loaded, length, with_state):
     at_once, in_windows = loaded(100_000), loaded(40)
     state = some_state(at_once, 3) if with_state else None
     sentences = [sentence(length), [], sentence(3)]
@@ -47,7 +47,7 @@ def test_windows_change_no_bit(loaded, length, with_state):
         assert np.array_equal(found.state.c, expected.state.c)
 
 
-def test_several_mixes_and_float16_go_through_windows_too(loaded):
+def test_several_mixes_and_float16_work_in_segments_too(loaded):
     options = {
         "outputs": ("elmo", "default"),
         "mixes": {"a": ([1, 0, 0], 1.0), "b": ([0, 0, 1], 2.0)},
@@ -58,7 +58,7 @@ def test_several_mixes_and_float16_go_through_windows_too(loaded):
         assert np.array_equal(found[name][0], expected[name][0])
 
 
-def test_a_window_is_never_larger_than_the_budget(spy_on):
+def test_a_segment_is_never_larger_than_the_budget(spy_on):
     spy, embedder = spy_on(token_budget=64)
     embedder.embed([sentence(500)])
     assert len(spy.batches) > 10

@@ -1,4 +1,4 @@
-"""What a call may ask for, and what it is told when it may not."""
+"""The arguments of a call, and the errors of wrong ones."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_no_graph_is_given_a_layer_norm_that_no_mix_has():
     assert Mixes.of(CONFIG, STORED[:1]).layer_norm is None
 
 
-def test_word_vectors_ask_nothing_of_the_bilm():
+def test_word_vectors_need_no_output_of_the_bilm():
     assert request_of(["word_emb"]).graph_outputs(CONFIG) == ()
 
 
@@ -79,7 +79,7 @@ def test_layers_ask_for_every_contextual_layer():
     assert request_of(["layers"]).graph_outputs(CONFIG) == CONFIG.layer_names
 
 
-def test_one_name_may_stand_alone():
+def test_a_single_name_is_accepted():
     assert request_of("elmo").outputs == ("elmo",)
 
 
@@ -120,7 +120,7 @@ def test_a_name_given_twice_counts_once():
     ],
 )
 def test_a_wish_that_has_no_meaning_is_named(wish, named):
-    """A gamma beside mixes was ignored; a number beyond float32 gave numpy's warning."""
+    """A gamma next to mixes was ignored; a number beyond float32 gave a warning of numpy."""
     with pytest.raises(InputError, match=named):
         request_of(**wish)
 

@@ -215,7 +215,7 @@ def test_json_lines_give_text_or_tokens_and_an_id(tmp_path):
         ("[" * 100_000, "recursion"),
     ],
 )
-def test_a_bad_json_line_says_what_is_wrong(tmp_path, line, reason):
+def test_a_bad_json_line_names_the_problem(tmp_path, line, reason):
     path = written(tmp_path / "a.jsonl", line.encode() + b"\n" + b'{"text": "ok", "id": 2}')
     bad, ok = read(path, id="id")
     assert bad.where == "a.jsonl:1"

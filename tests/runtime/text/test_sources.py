@@ -32,7 +32,7 @@ def test_a_glob_is_expanded_in_order(folder):
     assert [source.name for source in found] == ["b.txt", "c.txt.gz"]
 
 
-def test_any_file_named_by_itself_is_taken_as_text(folder):
+def test_any_file_that_is_named_is_read_as_text(folder):
     assert find_sources([str(folder / "notes.md")])[0].format == "text"
 
 

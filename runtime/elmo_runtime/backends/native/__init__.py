@@ -1,4 +1,4 @@
-"""Our own library on the CPU: the whole forward pass in C++, from character ids to vectors.
+"""The native CPU library: the complete forward pass in C++, from character ids to vectors.
 
-`source/` is compiled with the package where a C++ compiler is at hand (hatch_build.py).
+`source/` is compiled with the package if a C++ compiler is installed (hatch_build.py).
 """

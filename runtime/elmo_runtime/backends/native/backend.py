@@ -1,4 +1,4 @@
-"""The backend `native`: a bundle's FP32 weights, packed when it opens, in our own library."""
+"""The backend `native`: it packs the FP32 weights of a bundle for the native library."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WORD_EMB, ELMO, DEFAULT = Output.WORD_EMB.value, Output.ELMO.value, Output.DEFAU
 
 
 def is_ready(bundle: Bundle) -> bool:
-    """Whether the library runs on this machine and the bundle was verified with it."""
+    """Whether the library runs on this machine and verified the bundle."""
     if not bundle.native_forms:
         return False
     try:
@@ -40,12 +40,12 @@ def is_ready(bundle: Bundle) -> bool:
 
 
 def serves(bundle: Bundle, precision: str) -> bool:
-    """Whether the bundle was verified with it in this precision."""
+    """Whether the bundle was verified in this precision."""
     return precision == "auto" or precision in bundle.native_forms
 
 
 def open_native(bundle: Bundle, precision: str, options: BackendOptions) -> NativeBackend:
-    """Raises BackendUnavailableError without the library, AVX2 or a verified form."""
+    """Open it. Raises BackendUnavailableError without the library, AVX2 or a verified form."""
     load_library()
     forms = bundle.native_forms
     wanted = ("fp32", "bf16", "int8") if precision == "auto" else (precision,)
@@ -86,7 +86,7 @@ class NativeBackend:
     def run_bilm(
         self, inputs: BiLmInputs, outputs: Sequence[str], *, half: bool = False
     ) -> dict[str, NDArray[np.floating[Any]]]:
-        """A batch -> the outputs asked for; vectors are float32, also where half would do."""
+        """A batch -> the requested outputs; vectors are float32, even if half is set."""
         if inputs.layer_norm is not None and inputs.layer_norm.any():
             return self._run_normalized(inputs, outputs)
         return self._run(inputs, outputs)
@@ -94,7 +94,7 @@ class NativeBackend:
     def _run_normalized(
         self, inputs: BiLmInputs, outputs: Sequence[str]
     ) -> dict[str, NDArray[np.floating[Any]]]:
-        """The library mixes layers as they are; those to normalize are mixed here."""
+        """The library mixes layers without layer norm; other mixes are computed here."""
         layers = (WORD_EMB, *self._config.layer_names)
         names = dict.fromkeys([*(n for n in outputs if n not in (ELMO, DEFAULT)), *layers])
         found = self._run(inputs, list(names))
@@ -143,7 +143,7 @@ def read_tensors(
     """The model's tensors, as views of the bytes of its fp32 graphs; read: file name -> bytes.
 
     Raises BackendUnavailableError without such graphs, BundleVersionError for a tensor that is
-    missing or has another shape than the config says.
+    missing or whose shape does not match the config.
     """
     found: dict[str, NDArray[np.float32]] = {}
     for part in ("token_encoder", "bilm"):
@@ -176,7 +176,7 @@ def _fitting(
 
 
 def _check_shapes(config: ElmoConfig, inputs: BiLmInputs) -> None:
-    """The library trusts shapes, and checks the numbers in them itself."""
+    """The library checks numbers itself, but not shapes."""
     batch, mixes = len(inputs.lengths), len(inputs.gamma)
     layers, P, C = config.n_layers, config.projection_dim, config.lstm_dim
     expected = {
@@ -194,7 +194,7 @@ def _check_shapes(config: ElmoConfig, inputs: BiLmInputs) -> None:
 def _empty_outputs(
     config: ElmoConfig, inputs: BiLmInputs, outputs: Sequence[str]
 ) -> dict[str, NDArray[np.float32]]:
-    """Arrays for the outputs asked for; the library writes every element."""
+    """Arrays for the requested outputs; the library writes every element."""
     batch, length = len(inputs.lengths), inputs.word_index.shape[1] - 2
     mixes, width = len(inputs.gamma), config.output_dim
     shapes: dict[str, tuple[int, ...]] = {
@@ -216,7 +216,7 @@ def _contiguous(inputs: BiLmInputs) -> dict[str, NDArray[Any]]:
     }
 
 
-@np.errstate(all="ignore")  # small shares underflow; a caller may have made that an error
+@np.errstate(all="ignore")  # small weights underflow, which a caller may have made an error
 def _shares(weights: NDArray[np.float32], gamma: NDArray[np.float32]) -> NDArray[np.float32]:
     """(mixes, layers + 1): gamma * softmax(weights)."""
     powers = np.exp(weights - weights.max(axis=1, keepdims=True), dtype=np.float64)
@@ -225,7 +225,7 @@ def _shares(weights: NDArray[np.float32], gamma: NDArray[np.float32]) -> NDArray
 
 
 def _rows_contiguous(state: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The state itself, also where all rows are one, unless a row's numbers are scattered."""
+    """The state itself, unless the numbers of a row are not contiguous."""
     return state if state.strides[-1] == state.itemsize else np.ascontiguousarray(state)
 
 

@@ -1,4 +1,4 @@
-"""How many threads are worth starting: hyperthreads of one core share its multipliers."""
+"""The useful number of threads: hyperthreads of one core share its multipliers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from elmo_runtime.processors import ROOT, usable_cpus
 
 
 def usable_cores(root: Path = ROOT) -> int:
-    """Physical cores among the CPUs that this process may use, within its quota; at least 1."""
+    """The physical cores that this process may use, within its quota; at least 1."""
     cores = {_siblings(root, cpu) for cpu in os.sched_getaffinity(0)}
     return min(len(cores), usable_cpus(root))
 
 
 def _siblings(root: Path, cpu: int) -> str:
-    """What all hyperthreads of a core have in common; where it is unknown, a name of its own."""
+    """An id that all hyperthreads of a core share; unique if it is unknown."""
     path = root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
     try:
         return path.read_text("ascii").strip()

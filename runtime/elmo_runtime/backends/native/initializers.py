@@ -1,8 +1,8 @@
 """The weights of an ONNX file as views of its bytes, read without the onnx package.
 
-It knows the wire format of protobuf and, of onnx.proto, some fields with their numbers:
+It knows the wire format of protobuf and the numbers of some fields of onnx.proto:
 ModelProto.graph (7), GraphProto.initializer (5), and TensorProto's dims (1), data_type (2),
-name (8) and raw_data (9). Everything else is skipped.
+name (8) and raw_data (9). All other fields are skipped.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Span = tuple[int, int]  # first byte, and one past the last
 
 
 class _MalformedError(ValueError):
-    """The bytes are not what a protobuf message looks like."""
+    """The bytes are not a protobuf message."""
 
 
 def read_initializers(content: bytes, *, name: str) -> dict[str, NDArray[np.float32]]:
-    """The float32 initializers of an ONNX file by their names, as views of its content.
+    """The float32 initializers of an ONNX file by name, as views of its content.
 
-    name: of the file, for messages. Raises BundleVersionError for what is not an ONNX model, or
-    whose tensors do not fill their shapes.
+    name: the name of the file, for messages. Raises BundleVersionError if the content is not an
+    ONNX model or its tensors do not fill their shapes.
     """
     data, numbers = memoryview(content), np.frombuffer(content, np.uint8)
     try:
@@ -54,7 +54,7 @@ def _unreadable(name: str, error: Exception) -> BundleVersionError:
 def _tensor(
     data: memoryview, content: NDArray[np.uint8], span: Span
 ) -> tuple[str, NDArray[np.float32]] | None:
-    """Name and array of a TensorProto; None if it is of another type than float32."""
+    """The name and array of a TensorProto; None if it is not float32."""
     dims: list[int] = []
     data_type, name, raw = 0, "", None
     for field, wire, value in _fields(data, span):
@@ -77,14 +77,14 @@ def _tensor(
 
 
 def _messages(data: memoryview, span: Span, *, field: int) -> Iterator[Span]:
-    """Yield where the submessages of one field lie."""
+    """Yield the spans of the submessages of one field."""
     for number, wire, value in _fields(data, span):
         if number == field and wire == _BYTES:
             yield value
 
 
 def _fields(data: memoryview, span: Span) -> Iterator[tuple[int, int, Span]]:
-    """Yield (field, wire type, value); the value of a varint is (number, 0), else a span."""
+    """Yield (field, wire type, value); the value is (number, 0) for a varint, otherwise a span."""
     position, end = span
     while position < end:
         key, position = _varint(data, position, end)

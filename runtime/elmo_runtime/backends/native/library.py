@@ -15,7 +15,7 @@ from elmo_runtime.errors import BackendError, BackendUnavailableError, DeviceMem
 from elmo_runtime.installation import INSTALL_AGAIN
 
 LIBRARY = Path(__file__).with_name("libelmo_native.so")
-CHOICE = "ELMO_DEPLOY_NATIVE_ISA"  # environment variable: an instruction set by name
+CHOICE = "ELMO_DEPLOY_NATIVE_ISA"  # environment variable: the name of an instruction set
 INTERFACE_VERSION = 1
 FORMS = {"fp32": 0, "bf16": 1, "int8": 2}
 N_CHARACTERS = 261  # rows of the embedding
@@ -49,7 +49,7 @@ class _Tensors(ctypes.Structure):
 
 
 class StateView(ctypes.Structure):
-    """An array (layers, 2, batch, width) by its address and strides."""
+    """The address and strides of an array (layers, 2, batch, width)."""
 
     _fields_ = [
         ("data", ctypes.c_void_p),
@@ -60,12 +60,12 @@ class StateView(ctypes.Structure):
 
     @classmethod
     def of(cls, state: Array) -> StateView:
-        """A view of the array, which the caller keeps; its last axis must be contiguous."""
+        """A view of an array that the caller keeps; its last axis must be contiguous."""
         return cls(state.ctypes.data, *(stride // state.itemsize for stride in state.strides[:3]))
 
 
 class Batch(ctypes.Structure):
-    """Inputs and results of a batch; a result whose address is None is not computed."""
+    """The inputs and results of a batch; a result without an address is not computed."""
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("n_words", "batch", "marked_length", "n_mixes")),
@@ -122,7 +122,7 @@ class Model:
             self._library.elmo_native_close(handle)
 
     def _check(self, function: str, *arguments: object) -> None:
-        """Call a function that takes a message last; raise what its status says."""
+        """Call a function whose last argument is a message; raise the error of its status."""
         message = ctypes.create_string_buffer(_MESSAGE_BYTES)
         status = getattr(self._library, function)(*arguments, message)
         if not status:
@@ -136,7 +136,7 @@ class Model:
 
 
 def instruction_set() -> str | None:
-    """What a model opened now would use, e.g. "avx2"; None where the library cannot run.
+    """The instruction set of a new model, e.g. "avx2"; None if the library cannot run.
 
     Raises BackendUnavailableError if it was not built.
     """
@@ -145,7 +145,7 @@ def instruction_set() -> str | None:
 
 
 def load_library() -> ctypes.CDLL:
-    """The library. Raises BackendUnavailableError if it was not built or is another version."""
+    """The library. Raises BackendUnavailableError if it was not built or has another version."""
     if not LIBRARY.exists():
         raise BackendUnavailableError(
             "the native library was not built when elmo-deploy was installed",
@@ -179,7 +179,7 @@ def _load(path: Path) -> ctypes.CDLL:
 
 
 def tensor_shapes(config: ElmoConfig) -> dict[str, tuple[int, ...]]:
-    """Names of the tensors in the order of source/interface.h, with the shapes they must have."""
+    """The names of the tensors in the order of source/interface.h, with their shapes."""
     P, C, F = config.projection_dim, config.lstm_dim, config.n_filters
     shapes: dict[str, tuple[int, ...]] = {
         "char_cnn.embedding": (N_CHARACTERS, config.char_embedding_dim)
@@ -224,7 +224,7 @@ def _config(config: ElmoConfig) -> _Config:
 
 
 def _tensors(arrays: Sequence[Array]) -> _Tensors:
-    """Addresses and sizes of arrays that the caller keeps until they are used."""
+    """The addresses and sizes of arrays that the caller keeps until they are used."""
     addresses = (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
     sizes = (ctypes.c_int64 * len(arrays))(*(array.size for array in arrays))
     return _Tensors(data=addresses, sizes=sizes, count=len(arrays))

@@ -1,4 +1,4 @@
-"""ONNX Runtime on CPU and CUDA. Strict: what a session really runs on is read from the session."""
+"""ONNX Runtime on the CPU and on CUDA. The session reports the device on which it really runs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from elmo_runtime.processors import is_restricted, usable_cpus
 _LOGGER = logging.getLogger(__name__)
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 CPU_FORMS, CUDA_FORMS = ("packed", "padded"), ("padded",)
-# A convolution holds 180 kB a word at full size, so words are encoded a bounded number at a time.
+# A convolution needs 180 kB per word at full size, so the number of words per call is bounded.
 WORDS_PER_CALL = 256
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int32)": "int32"}
 HEAVY = frozenset({"Conv", "Gemm", "MatMul", "Scan", "Loop"})
@@ -49,21 +49,21 @@ EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
 _MEMORY = re.compile(r"out of memory|failed to allocate|bad_alloc|ALLOC_FAILED", re.IGNORECASE)
 _SMALLER = "use a smaller token_budget"
 _INSTALL = 'pip install "elmo-deploy[cpu]", or "elmo-deploy[gpu]" for NVIDIA GPUs'
-SHRINK_EVERY = 256  # runs; a bound on what shapes of long ago still hold
-_CUDNN = "libcudnn.so.9"  # opened at the first convolution, so it is not in the header
+SHRINK_EVERY = 256  # runs; it bounds the memory of shapes that no longer occur
+_CUDNN = "libcudnn.so.9"  # opened at the first convolution, so the header does not name it
 _HEADER_BYTES = 8 << 20  # 17 kB in 1.31
 _NVIDIA_LIBRARY = re.compile(rb"\0(lib(?:cu|nv)\w+\.so\.[\d.]+)(?=\0)")
 _MISSING_LIBRARY = re.compile(r"(lib[\w.+-]+\.so[.\d]*): cannot open shared object file")
 _NEEDED = ("InferenceSession", "SessionOptions", "get_available_providers", "__version__")
 _CUDA_OPTIONS = {
-    "use_tf32": "0",  # on by default, and rounds products to 10 bits
+    "use_tf32": "0",  # it is on by default and rounds products to 10 bits
     "cudnn_conv_algo_search": "HEURISTIC",  # the default times every algorithm at each new shape
     "arena_extend_strategy": "kSameAsRequested",
 }
 
 
 class OnnxRuntimeBackend:
-    """The two graphs of a bundle as sessions on one execution provider."""
+    """The two graphs of a bundle as sessions of one execution provider."""
 
     longest: int | None = None
 
@@ -76,7 +76,7 @@ class OnnxRuntimeBackend:
         self._widest_filter = max(width for width, _ in bundle.config.filters)
         encoder = _find(bundle, "token_encoder", ("padded",), precision)
         bilm = _find(bundle, "bilm", forms, precision)
-        # Each session has a memory arena of its own; the biLM needs most.
+        # Each session has its own memory arena; the biLM needs most of the memory.
         limit = options.gpu_mem_limit
         small = None if limit is None else limit // 4
         large = None if limit is None or small is None else limit - small
@@ -97,7 +97,7 @@ class OnnxRuntimeBackend:
     def run_bilm(
         self, inputs: BiLmInputs, outputs: Sequence[str], *, half: bool = False
     ) -> dict[str, NDArray[np.floating[Any]]]:
-        """A batch -> the outputs asked for; vectors are float32, also where half would do."""
+        """A batch -> the requested outputs; vectors are float32, even if half is set."""
         return self._bilm.run(inputs.of_graph(), outputs)
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ class OnnxRuntimeBackend:
 
 
 class _Session:
-    """An InferenceSession whose errors are ours and whose outputs are copied only if asked for."""
+    """An InferenceSession that raises ElmoDeployError and copies only the requested outputs."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
@@ -117,7 +117,7 @@ class _Session:
     def run(
         self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
     ) -> dict[str, FloatArray]:
-        """Arrays by name -> the outputs asked for, on the host."""
+        """Arrays by name -> the requested outputs, in host memory."""
         with _translated_errors():
             binding = self._session.io_binding()
             contiguous = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
@@ -129,12 +129,12 @@ class _Session:
             return dict(zip(outputs, binding.copy_outputs_to_cpu(), strict=True))
 
     def _run_options(self, inputs: Mapping[str, NDArray[Any]]) -> Any | None:
-        """How to run; None: as usual."""
+        """The options of this run; None is the default."""
         return None
 
 
 class _CudaSession(_Session):
-    """Pads to buckets, and gives device memory back that earlier shapes needed."""
+    """Pads to buckets and frees the device memory of earlier shapes."""
 
     def __init__(self, session: Any, graph: Graph) -> None:
         super().__init__(session)
@@ -148,16 +148,16 @@ class _CudaSession(_Session):
     def run(
         self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
     ) -> dict[str, FloatArray]:
-        """Arrays by name -> the outputs asked for, on the host."""
+        """Arrays by name -> the requested outputs, in host memory."""
         try:
             computed = super().run(self._buckets.pad(inputs), outputs)
         except DeviceMemoryError:
-            self._seen.clear()  # so that the next runs give back what they can
+            self._seen.clear()  # so that the next runs shrink the arena
             raise
         return self._buckets.cut(computed, inputs)
 
     def _run_options(self, inputs: Mapping[str, NDArray[Any]]) -> Any | None:
-        """Shrink the arena after the first run of a shape and now and then: it costs a wait."""
+        """Shrink the arena only after the first run of a shape and after many runs: it is slow."""
         shapes = tuple(array.shape for array in inputs.values())
         is_new = shapes not in self._seen
         self._seen.add(shapes)
@@ -166,7 +166,7 @@ class _CudaSession(_Session):
 
 
 def cuda_is_installed() -> bool:
-    """Whether the user has an onnxruntime made for GPUs, whatever became of it."""
+    """Whether a build of onnxruntime for GPUs is installed, even if it is damaged."""
     if _has_distribution("onnxruntime-gpu"):
         return True
     with contextlib.suppress(BackendUnavailableError):
@@ -182,7 +182,7 @@ def open_cpu(bundle: Bundle, precision: str, options: BackendOptions) -> OnnxRun
 
 
 def open_cuda(bundle: Bundle, precision: str, options: BackendOptions) -> OnnxRuntimeBackend:
-    """Raises BackendUnavailableError unless the sessions really run on CUDA."""
+    """Open CUDA. Raises BackendUnavailableError unless the sessions really run on it."""
     onnxruntime = import_onnxruntime()
     if CUDA not in onnxruntime.get_available_providers():
         raise _no_cuda_provider()
@@ -200,15 +200,16 @@ def open_cuda(bundle: Bundle, precision: str, options: BackendOptions) -> OnnxRu
 
 
 def missing_cuda_libraries(onnxruntime: Any) -> list[str]:
-    """Load the CUDA libraries that onnxruntime-gpu needs; the names of those that are missing.
+    """Load the CUDA libraries that onnxruntime-gpu needs; returns the names of the missing ones.
 
-    Without one of them a session on CUDA silently runs on the CPU.
+    Without one of them, a CUDA session silently runs on the CPU.
     """
     said = io.StringIO()
-    with contextlib.redirect_stdout(said):  # it reports what it cannot find by print
+    with contextlib.redirect_stdout(said):  # it prints what it cannot find
         onnxruntime.preload_dlls()
     missing = set(_MISSING_LIBRARY.findall(said.getvalue()))
-    # The provider itself must not be loaded here: it looks for onnxruntime's state, once.
+    # The provider itself must not be loaded here, because it looks up onnxruntime's state only
+    # once.
     provider = Path(onnxruntime.__file__).with_name("capi") / "libonnxruntime_providers_cuda.so"
     if needed := _needed_libraries(provider):
         needed.add(_CUDNN)
@@ -216,7 +217,7 @@ def missing_cuda_libraries(onnxruntime: Any) -> list[str]:
 
 
 def _needed_libraries(library: Path) -> set[str]:
-    """The libraries of NVIDIA that a shared library is linked with, by the names in its header."""
+    """The NVIDIA libraries that the header of a shared library names."""
     try:
         with library.open("rb") as stream:
             header = stream.read(_HEADER_BYTES)
@@ -234,27 +235,27 @@ def _unloadable(names: Iterable[str]) -> Iterator[str]:
 
 
 def refuse_telemetry() -> None:
-    """To be called before onnxruntime is imported, which reads the variable then.
+    """Turn telemetry off before onnxruntime is imported, because it reads the variable then.
 
-    Since 1.29 it reports its use to Microsoft unless told otherwise, and the thread that does so
-    makes a forked process hang at its exit (seen with 1.32).
+    Since 1.29, onnxruntime reports its use to Microsoft by default. The thread that does so makes a
+    forked process hang at its exit (seen with 1.32).
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def import_onnxruntime() -> ModuleType:
-    """The library. Raises BackendUnavailableError if it is missing or broken."""
+    """The module. Raises BackendUnavailableError if it is missing or damaged."""
     refuse_telemetry()
     try:
         library = importlib.import_module("onnxruntime")
-    except Exception as error:  # a damaged installation fails in its own ways
+    except Exception as error:  # a damaged installation raises errors of any type
         is_absent = isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime"
         raise BackendUnavailableError(
             f"onnxruntime cannot be imported: {type(error).__name__}: {error}",
             hint=_INSTALL if is_absent else _reinstall(),
         ) from error
     if missing := [name for name in _NEEDED if not hasattr(library, name)]:
-        # What is left of an uninstalled package is a folder, and Python imports an empty one.
+        # An uninstalled package can leave an empty directory, which Python imports.
         folders = ", ".join(getattr(library, "__path__", ["?"]))
         raise BackendUnavailableError(
             f"onnxruntime in {folders} is damaged: it has no {missing[0]}", hint=_reinstall()
@@ -263,7 +264,7 @@ def import_onnxruntime() -> ModuleType:
 
 
 def _reinstall() -> str:
-    """How to repair the distribution that is installed."""
+    """The command that repairs the installed distribution."""
     name = "onnxruntime-gpu" if _has_distribution("onnxruntime-gpu") else "onnxruntime"
     return f"pip install --no-cache-dir --force-reinstall {name}"
 
@@ -293,7 +294,7 @@ def _find(bundle: Bundle, part: str, forms: Sequence[str], precision: str) -> Gr
         raise BackendUnavailableError(
             f"{bundle.path} holds no {part} graph of precision {precision} and form"
             f" {' or '.join(forms)}",
-            hint="export the checkpoint anew",
+            hint="export the checkpoint again",
         )
     return graph
 
@@ -302,7 +303,7 @@ def _open(bundle: Bundle, graph: Graph, provider: str, options: BackendOptions) 
     session = _create_session(bundle, graph.file, provider, options)
     if (found := session.get_providers()[0]) != provider:
         raise BackendUnavailableError(
-            f"{provider} was asked for, but the session runs on {found}",
+            f"{provider} was requested, but the session runs on {found}",
             hint='check the driver with nvidia-smi, and pip install "elmo-deploy[gpu]"',
         )
     _check_placement(session, provider)
@@ -311,13 +312,13 @@ def _open(bundle: Bundle, graph: Graph, provider: str, options: BackendOptions) 
 
 
 def _create_session(bundle: Bundle, name: str, provider: str, options: BackendOptions) -> Any:
-    """A session of the bytes whose digest was checked, and of nothing else."""
+    """A session of exactly the bytes whose digest was checked."""
     onnxruntime = import_onnxruntime()
     settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 3  # errors: the warnings are about graph clean-ups
+    settings.log_severity_level = 3  # errors only, because the warnings concern graph clean-ups
     settings.intra_op_num_threads = _threads(options)
     settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spinning)))
-    # Tensors in other files would be read from the current directory. A bundle has none.
+    # A bundle has no tensors in other files, which would be read from the current directory.
     settings.add_session_config_entry(EXTERNAL_DATA, os.devnull)
     if provider == CUDA:
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
@@ -335,7 +336,7 @@ def _create_session(bundle: Bundle, name: str, provider: str, options: BackendOp
     except BackendError as error:
         raise BackendUnavailableError(
             f"onnxruntime {onnxruntime.__version__} cannot open {name}: {error.what}",
-            hint="update onnxruntime, or export the bundle anew",
+            hint="update onnxruntime, or export the bundle again",
         ) from error
     _SESSIONS.add(session)
     return session
@@ -347,17 +348,17 @@ def _cuda_options(options: BackendOptions) -> dict[str, str]:
 
 
 def _threads(options: BackendOptions) -> int:
-    """0 lets ONNX Runtime take every core, also those that a container may not use."""
+    """0 would let ONNX Runtime use every core, even beyond the quota of a container."""
     if options.threads is not None:
         return options.threads
     return usable_cpus() if is_restricted() else 0
 
 
 def _check_placement(session: Any, provider: str) -> None:
-    """Refuse a session on CUDA that left a heavy operator to the CPU.
+    """Refuse a CUDA session that runs a heavy operator on the CPU.
 
-    session.disable_cpu_ep_fallback would refuse every graph of ours: ONNX Runtime keeps the
-    arithmetic on shapes on the CPU on purpose, and that option does not tell it from the rest.
+    The option session.disable_cpu_ep_fallback would refuse every ELMo graph: ONNX Runtime computes
+    shapes on the CPU on purpose, and the option does not exempt them.
     """
     if provider == CPU or not hasattr(session, "get_provider_graph_assignment_info"):
         return
@@ -371,18 +372,18 @@ def _check_placement(session: Any, provider: str) -> None:
 
 
 def _check_interface(session: Any, graph: Graph) -> None:
-    """Refuse a graph whose inputs and outputs are not what the manifest says."""
+    """Refuse a graph whose inputs and outputs differ from the manifest."""
     found = {_described(value) for value in (*session.get_inputs(), *session.get_outputs())}
     listed = {_listed(tensor) for tensor in (*graph.inputs, *graph.outputs)}
     if found != listed:
         raise BundleVersionError(
             f"{graph.file} has {sorted(found - listed)}, {MANIFEST} {sorted(listed - found)}",
-            hint="export the bundle anew",
+            hint="export the bundle again",
         )
 
 
 def _described(value: Any) -> tuple[str, str, str]:
-    """Name, dtype and axes of an input or output of a session."""
+    """The name, dtype and axes of an input or output of a session."""
     kind = _DTYPES.get(value.type, value.type)
     return value.name, kind, _axes(value.shape)
 
@@ -392,7 +393,7 @@ def _listed(tensor: Tensor) -> tuple[str, str, str]:
 
 
 def _axes(axes: Sequence[int | str | None]) -> str:
-    """The fixed sizes; how a free axis is called does not matter."""
+    """The fixed sizes; the names of free axes do not matter."""
     return " x ".join(str(axis) if isinstance(axis, int) else "n" for axis in axes)
 
 
@@ -410,7 +411,7 @@ def _translated_errors() -> Iterator[None]:
 
 
 def _their_errors() -> tuple[type[Exception], ...]:
-    """The classes that onnxruntime raises; they have no base of their own."""
+    """The exceptions of onnxruntime, which have no common base class."""
     state = vars(importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state"))
     own = (value for value in state.values() if isinstance(value, type))
     return RuntimeError, ValueError, *(kind for kind in own if issubclass(kind, Exception))
@@ -420,11 +421,10 @@ _SESSIONS: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def _abandon_sessions() -> None:
-    """Keep every session of the parent alive in its fork, up to the end of that process.
+    """Keep every session of the parent alive in a forked process until that process ends.
 
-    A session that is freed destroys the locks on which its threads sleep. No thread survives a
-    fork, so the child would wait for them for ever (seen with 1.32). One reference too many is
-    the way never to free it.
+    Freeing a session destroys the locks on which its threads sleep. No thread survives a fork, so
+    the child would wait for them forever (seen with 1.32). One extra reference prevents that.
     """
     for session in _SESSIONS:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))

@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX engines as a backend: it deals batches out to sessions on the GPU."""
+"""TensorRT and TensorRT-RTX engines as a backend, which divides batches among sessions."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from elmo_runtime.backends.tensorrt.session import FloatOutputs, Session
 from elmo_runtime.bundle.engines import engine_folders
 from elmo_runtime.bundle.manifest import Bundle
 
-WORKERS = 2  # one computes while the other copies
-KEPT_WORDS = 32_768  # token vectors that stay on the device, for each worker: 64 MB at P = 512
+WORKERS = 2  # one computes while the other one copies
+KEPT_WORDS = 32_768  # token vectors that stay on the device, per worker: 64 MB at P = 512
 BATCH_AXIS = {"elmo": 1, "default": 1, "final_h": 2, "final_c": 2}  # of all others it is the first
 PER_MIX = ("elmo", "default")
 
 
 class TensorRtBackend:
-    """An engine of a bundle on the first GPU. Serves many threads, `workers` at a time."""
+    """An engine of a bundle on the first GPU; `workers` threads can compute at the same time."""
 
     name = "tensorrt"
 
@@ -37,7 +37,7 @@ class TensorRtBackend:
         self._kept_words = kept_words
         self.longest: int | None = max(plan.plan.sizes["marked_length"][2] for plan in engine.bilm)
         self._plans = {plan.plan.file: plan for plan in engine.bilm}
-        # None stands for a session that is opened when it is needed, or anew after a failure.
+        # None is a session that is opened when it is needed, also after a failure.
         self._sessions: queue.LifoQueue[Session | None] = queue.LifoQueue()
         for _ in range(workers):
             self._sessions.put(None)
@@ -52,7 +52,7 @@ class TensorRtBackend:
     def run_bilm(
         self, inputs: BiLmInputs, outputs: Sequence[str], *, half: bool = False
     ) -> FloatOutputs:
-        """A batch -> the outputs asked for; with `half`, vectors are float16."""
+        """A batch -> the requested outputs; with `half`, vectors are float16."""
         plan = self._choose_plan(inputs.word_index.shape[1])
         computed: FloatOutputs = {}
         names = list(outputs)
@@ -66,7 +66,7 @@ class TensorRtBackend:
         return computed
 
     def close(self) -> None:
-        """Give back the sessions and the engine; no computation is running or follows."""
+        """Free the sessions and the engine; no computation is running or follows."""
         with self._engine.device.current():
             while not self._sessions.empty():
                 session = self._sessions.get()
@@ -80,7 +80,7 @@ class TensorRtBackend:
 
     @contextlib.contextmanager
     def _session(self) -> Iterator[Session]:
-        """A session of one's own. One that failed is closed, with all memory that it holds."""
+        """A session for one call. A session that failed is closed and its memory is freed."""
         idle = self._sessions.get()
         kept: Session | None = None
         try:
@@ -97,19 +97,19 @@ class TensorRtBackend:
 
 
 def has_engine(bundle: Bundle) -> bool:
-    """Whether an engine was built for this bundle, so that the user expects it to be used."""
+    """Whether the bundle contains an engine, so that the user expects it to be used."""
     return bool(engine_folders(bundle))
 
 
 def open_tensorrt(bundle: Bundle, precision: str, options: BackendOptions) -> TensorRtBackend:
-    """Raises BackendUnavailableError or EngineError saying why no engine can be used."""
+    """Raises BackendUnavailableError or EngineError with the reason why no engine can be used."""
     return TensorRtBackend(open_engine(bundle, precision, trusted=options.trusted_engines))
 
 
 def _run_batch(
     session: Session, plan: OpenPlan, inputs: BiLmInputs, names: Sequence[str], half: bool
 ) -> FloatOutputs:
-    """A batch of any number of sentences -> its outputs, in calls that the plan can take."""
+    """A batch of any number of sentences -> its outputs, in calls that fit the plan."""
     parts = list(chunks(len(inputs.lengths), plan.plan.sizes["batch"][2]))
     if len(parts) == 1:
         return session.run_bilm(plan, inputs, names, half=half)
@@ -123,7 +123,7 @@ def _run_batch(
 
 
 def _some_sentences(inputs: BiLmInputs, part: slice) -> BiLmInputs:
-    """A part of a batch with the words that occur in it."""
+    """A part of a batch with only the words that occur in it."""
     words, index = np.unique(inputs.word_index[part], return_inverse=True)
     return dataclasses.replace(
         inputs,

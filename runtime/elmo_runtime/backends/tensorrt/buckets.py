@@ -1,4 +1,4 @@
-"""Which plan serves a batch, and how far the batch is padded for it. Pure arithmetic."""
+"""The plan and the padded shape for a batch. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Axes = Sequence[int | str]
 
 
 def choose_plan(plans: Sequence[Plan], marked_length: int) -> Plan:
-    """The shortest exact bucket that holds the length; where there is none, a plan of a range.
+    """The shortest exact bucket that fits the length, or else a plan for a range of lengths.
 
-    Raises BackendError if the length is beyond every plan.
+    Raises BackendError if the length exceeds every plan.
     """
     holding = [plan for plan in plans if plan.sizes["marked_length"][2] >= marked_length]
     if not holding:
@@ -31,19 +31,19 @@ def choose_plan(plans: Sequence[Plan], marked_length: int) -> Plan:
 
 
 def padded_length(plan: Plan, marked_length: int) -> int:
-    """The length that a batch is padded to for this plan."""
+    """The length to which this plan pads a batch."""
     low, _, high = plan.sizes["marked_length"]
     return high if plan.exact_length else max(low, marked_length)
 
 
 def padded_count(count: int, sizes: tuple[int, int, int]) -> int:
-    """A power of two within the plan's range: few shapes, each with its own recorded work."""
+    """A power of two within the range of the plan, so that there are few shapes to record."""
     low, _, high = sizes
     return max(low, min(high, 1 << (count - 1).bit_length()))
 
 
 def chunks(count: int, largest: int) -> Iterator[slice]:
-    """Cut `count` rows into as few slices as the plan's largest batch allows."""
+    """Cut `count` rows into as few slices as the largest batch of the plan allows."""
     for start in range(0, count, largest):
         yield slice(start, min(start + largest, count))
 
@@ -54,7 +54,7 @@ def shape_of(axes: Axes, sizes: Mapping[str, int]) -> tuple[int, ...]:
 
 
 def pad(array: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.int32]:
-    """The array with zeros behind it on every axis."""
+    """The array with zeros at the end of every axis."""
     padded = np.zeros(shape, array.dtype)
     padded[tuple(slice(size) for size in array.shape)] = array
     return padded
@@ -64,7 +64,7 @@ def pad(array: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.int32]:
 class Region:
     """The leading corner of a padded array in memory: rows of `width` bytes, `pitch` apart.
 
-    blocks: where each group of `rows` such rows begins.
+    blocks: the start of each group of `rows` such rows.
     """
 
     width: int

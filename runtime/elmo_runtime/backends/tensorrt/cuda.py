@@ -1,6 +1,6 @@
-"""The CUDA runtime through cuda-bindings: memory, copies, streams and graphs, with our errors.
+"""The CUDA runtime through cuda-bindings: memory, copies, streams, graphs and errors.
 
-Pointers are plain integers. Nothing here knows engines or ELMo.
+Pointers are plain integers. The module is independent of engines and ELMo.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NO_DEVICE = ("cudaErrorInsufficientDriver", "cudaErrorNoDevice")
 
 
 class Device:
-    """One GPU. Every method may raise BackendError, or DeviceMemoryError for want of memory."""
+    """One GPU. Every method may raise BackendError, or DeviceMemoryError without enough memory."""
 
     def __init__(self, cudart: Any, index: int = 0) -> None:
         self._cudart = cudart
@@ -35,12 +35,12 @@ class Device:
         """
         try:
             cudart = importlib.import_module("cuda.bindings.runtime")
-        except Exception as error:  # a damaged installation fails in its own ways
+        except Exception as error:  # a damaged installation raises errors of any type
             raise BackendUnavailableError(
                 f"cuda.bindings cannot be imported: {error}", hint=INSTALL
             ) from error
         if not hasattr(cudart, "cudaGetDeviceCount"):
-            raise BackendUnavailableError("cuda.bindings has no runtime in it", hint=INSTALL)
+            raise BackendUnavailableError("cuda.bindings has no runtime module", hint=INSTALL)
         device = cls(cudart)
         if device._call("cudaGetDeviceCount")[0] < 1:
             raise BackendUnavailableError("CUDA shows no GPU")
@@ -67,7 +67,7 @@ class Device:
 
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
-        """Make this the thread's device, and give the thread's own one back afterwards."""
+        """Make this the device of the thread, and restore the previous one afterwards."""
         before = self._call("cudaGetDevice")[0]
         self._call("cudaSetDevice", self.index)
         try:
@@ -76,36 +76,36 @@ class Device:
             self._call("cudaSetDevice", before)
 
     def free_and_total(self) -> tuple[int, int]:
-        """Bytes of device memory that are free, and all of them."""
+        """The free bytes and the total bytes of device memory."""
         free, total = self._call("cudaMemGetInfo")
         return int(free), int(total)
 
     def allocate(self, size: int) -> int:
-        """A block of device memory."""
+        """Allocate a block of device memory."""
         return int(self._call("cudaMalloc", size)[0])
 
     def release(self, pointer: int) -> None:
-        """Give a block of device memory back."""
+        """Free a block of device memory."""
         self._call("cudaFree", pointer)
 
     def allocate_pinned(self, size: int) -> int:
-        """A block of host memory that copies need not stage."""
+        """Allocate a block of pinned host memory, which copies need not stage."""
         return int(self._call("cudaMallocHost", size)[0])
 
     def release_pinned(self, pointer: int) -> None:
-        """Give a block of pinned memory back."""
+        """Free a block of pinned memory."""
         self._call("cudaFreeHost", pointer)
 
     def create_stream(self) -> Any:
-        """A queue of work that does not wait for the default stream."""
+        """Create a stream that does not wait for the default stream."""
         return self._call("cudaStreamCreateWithFlags", self._cudart.cudaStreamNonBlocking)[0]
 
     def destroy_stream(self, stream: Any) -> None:
-        """Give a stream back."""
+        """Destroy a stream."""
         self._call("cudaStreamDestroy", stream)
 
     def synchronize(self, stream: Any) -> None:
-        """Wait until the stream's work is done; errors of that work are raised here."""
+        """Wait until the work of the stream is done; raises the errors of that work."""
         self._call("cudaStreamSynchronize", stream)
 
     def copy_in(self, target: int, source: int, size: int, stream: Any) -> None:
@@ -125,16 +125,16 @@ class Device:
         self._call("cudaMemsetAsync", target, 0, size, stream)
 
     def begin_capture(self, stream: Any) -> None:
-        """From now on this stream's work is recorded, not done; other threads are not hindered."""
+        """Record the work of this stream instead of running it; other threads may continue."""
         mode = self._cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._call("cudaStreamBeginCapture", stream, mode)
 
     def end_capture(self, stream: Any) -> Any | None:
-        """What was recorded, ready to launch; None if the recording was spoilt."""
+        """The recorded work, ready to launch; None if the recording is invalid."""
         try:
             graph = self._call("cudaStreamEndCapture", stream)[0]
         except BackendError:
-            self._cudart.cudaGetLastError()  # else the next call would report the spoilt recording
+            self._cudart.cudaGetLastError()  # otherwise the next call would report the error
             return None
         try:
             return self._call("cudaGraphInstantiate", graph, 0)[0]
@@ -149,11 +149,11 @@ class Device:
         self._call("cudaGraphLaunch", graph, stream)
 
     def destroy_graph(self, graph: Any) -> None:
-        """Give recorded work back."""
+        """Destroy recorded work."""
         self._call("cudaGraphExecDestroy", graph)
 
     def _call(self, function: str, *arguments: Any) -> tuple[Any, ...]:
-        """Call the runtime; its first answer is an error code, the rest are ours."""
+        """Call the runtime: its first result is an error code, the others are returned."""
         error, *answers = getattr(self._cudart, function)(*arguments)
         if error == self._cudart.cudaError_t.cudaSuccess:
             return tuple(answers)
@@ -169,7 +169,7 @@ class Device:
 
 
 class DeviceBuffer:
-    """A block of device memory that grows. `pointer` changes when it does; content is not kept."""
+    """A block of device memory that grows, which changes `pointer` and loses the content."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -177,23 +177,23 @@ class DeviceBuffer:
         self.size = 0
 
     def reserve(self, size: int) -> bool:
-        """Have at least `size` bytes; whether the block moved."""
+        """Grow to at least `size` bytes; returns whether the block moved."""
         if size <= self.size:
             return False
-        self.free()  # first, so that the old and the new block need not fit together
+        self.free()  # first, so that the old and the new block need not fit at the same time
         self.pointer = self._device.allocate(size)
         self.size = size
         return True
 
     def free(self) -> None:
-        """Give the block back."""
+        """Free the block."""
         if self.pointer:
             pointer, self.pointer, self.size = self.pointer, 0, 0
             self._device.release(pointer)
 
 
 class PinnedBuffer:
-    """A block of pinned host memory that grows, seen as bytes; content is not kept."""
+    """A block of pinned host memory that grows, as bytes; growing loses the content."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -201,7 +201,7 @@ class PinnedBuffer:
         self.bytes: NDArray[np.uint8] = np.empty(0, np.uint8)
 
     def reserve(self, size: int) -> None:
-        """Have at least `size` bytes."""
+        """Grow to at least `size` bytes."""
         if size <= self.bytes.size:
             return
         self.free()
@@ -210,7 +210,7 @@ class PinnedBuffer:
         self.bytes = np.frombuffer(memoryview(block), np.uint8)
 
     def free(self) -> None:
-        """Give the block back; no array that looks into it may be used any more."""
+        """Free the block; arrays that view it must not be used any more."""
         if self.pointer:
             pointer, self.pointer = self.pointer, 0
             self.bytes = np.empty(0, np.uint8)

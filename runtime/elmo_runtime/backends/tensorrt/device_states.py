@@ -1,7 +1,7 @@
-"""The states that a batch starts from, on the device.
+"""The initial states of a batch, on the device.
 
-At full size a state is 74 kB a sentence, 19 MB for 256 of them. Nearly always every sentence
-starts from the same one, zero or the warm state, which then lies there already.
+At full size a state has 74 kB per sentence, 19 MB for 256 sentences. Nearly always every sentence
+starts from the same state, zero or the warm state, which is then on the device already.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ _ZEROS = b"zeros"
 
 
 class DeviceStates:
-    """The memory of one state input, and what is in it. It belongs to one stream."""
+    """The memory of one state input and a record of its content. It belongs to one stream."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
         self._buffer = DeviceBuffer(device)
         self._staging = PinnedBuffer(device)
-        self._content: tuple[int, bytes] | None = None  # batch, the row that fills it
+        self._content: tuple[int, bytes] | None = None  # batch, and the row that fills it
 
     def place(self, states: FloatArray, batch: int, stream: object) -> int:
-        """States (layers, 2, rows, D), rows <= batch -> where they lie, padded to `batch` rows.
+        """States (layers, 2, rows, D), rows <= batch -> their address, padded to `batch` rows.
 
-        States that are one row, or a view that repeats one, are sent only when they change.
+        A single row, or a view that repeats one, is copied only when it changes.
         """
         layers, directions, rows, width = states.shape
         shape = (layers, directions, batch, width)
@@ -44,14 +44,14 @@ class DeviceStates:
         return self._buffer.pointer
 
     def free(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         self._buffer.free()
         self._staging.free()
         self._content = None
 
     def _fill(self, row: FloatArray, shape: tuple[int, ...], stream: object) -> None:
         if not row.any():
-            if self._content != (0, _ZEROS):  # zeros fill the whole buffer, so any batch fits
+            if self._content != (0, _ZEROS):  # zeros fill the entire buffer, so any batch fits
                 self._device.fill_zero(self._buffer.pointer, self._buffer.size, stream)
             self._content = (0, _ZEROS)
             return

@@ -1,4 +1,4 @@
-"""An engine of the bundle that may be opened and runs here, and its plans, deserialized."""
+"""A trusted engine of the bundle that runs on this machine, and its deserialized plans."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from elmo_runtime.errors import (
     EngineMismatchError,
 )
 
-PRECISIONS = ("fp16", "fp32")  # the one preferred on a GPU first
+PRECISIONS = ("fp16", "fp32")  # in order of preference on a GPU
 
 
 @dataclass(frozen=True)
 class OpenPlan:
-    """A plan and the library's engine made of it; `outputs` count the float16 twins."""
+    """A plan and its deserialized engine; `outputs` include the float16 copies."""
 
     plan: Plan
     engine: Any
@@ -42,7 +42,7 @@ class OpenPlan:
 
 @dataclass(frozen=True)
 class OpenEngine:
-    """Every plan of an engine. `runtime` must outlive what was deserialized with it."""
+    """Every plan of an engine. `runtime` must outlive the deserialized plans."""
 
     record: Engine
     library: Library
@@ -53,10 +53,10 @@ class OpenEngine:
 
 
 def open_engine(bundle: Bundle, precision: str, *, trusted: Collection[str] = ()) -> OpenEngine:
-    """The first engine of the bundle that fits it, is trusted and runs on this machine.
+    """The first engine that fits the bundle, is trusted and runs on this machine.
 
-    Raises what was wrong with the best of them: EngineError, or BackendUnavailableError for want
-    of an engine, a library, a driver or a GPU.
+    Raises the error of the best one: EngineError, or BackendUnavailableError without an engine, a
+    library, a driver or a GPU.
     """
     failures: list[ElmoDeployError] = []
     for folder, record in _candidates(bundle, precision, trusted, failures):
@@ -84,7 +84,7 @@ def open_engine(bundle: Bundle, precision: str, *, trusted: Collection[str] = ()
 def _candidates(
     bundle: Bundle, precision: str, trusted: Collection[str], failures: list[ElmoDeployError]
 ) -> list[tuple[Path, Engine]]:
-    """Readable and trusted engines, those of the preferred precision first."""
+    """Readable and trusted engines, the preferred precision first."""
     found = []
     for folder in engine_folders(bundle):
         try:
@@ -103,9 +103,10 @@ def _candidates(
 
 def _untrusted(folder: Path, digest: str) -> EngineError:
     return EngineError(
-        f"engine {folder.name} was not built here by this user, and a plan is native code",
-        hint="build it here with elmo-deploy build-engine, or hand in its digest"
-        f" if you know where it comes from: {digest}",
+        f"engine {folder.name} is not trusted: an engine contains native code, and"
+        " this user did not build it on this machine",
+        hint="build it here with elmo-deploy build-engine, or pass its digest"
+        f" if you know its origin: {digest}",
     )
 
 
@@ -123,7 +124,7 @@ def _open(
     if len(encoders) != 1 or not bilms:
         raise EngineError(
             f"engine {record.name} lacks the plan of a token encoder or of a biLM",
-            hint="build the engine anew",
+            hint="build the engine again",
         )
     return OpenEngine(record, library, device, runtime, encoders[0], bilms)
 
@@ -132,8 +133,8 @@ def _graph(bundle: Bundle, record: Engine, plan: Plan) -> Graph:
     graph = bundle.graph(plan.part, record.precision, forms=("padded",))
     if graph is None or graph.file != plan.graph:
         raise EngineMismatchError(
-            f"engine {record.name} was built from {plan.graph}, which this bundle does not hold",
-            hint="build the engine anew",
+            f"engine {record.name} was built from {plan.graph}, which this bundle does not contain",
+            hint="build the engine again",
         )
     return graph
 
@@ -149,14 +150,14 @@ def _open_plan(graph: Graph, folder: Path, plan: Plan, library: Library, runtime
     found = set(_tensor_names(engine))
     if found != expected:
         raise EngineError(
-            f"{name}: {', '.join(sorted(found ^ expected))} is in the plan or in the graph alone",
-            hint="build the engine anew",
+            f"{name}: {', '.join(sorted(found ^ expected))} is only in the plan or the graph",
+            hint="build the engine again",
         )
     return OpenPlan(plan, engine, graph.inputs, outputs)
 
 
 def _outputs(graph: Graph, engine: Any) -> tuple[Tensor, ...]:
-    """The outputs of the graph, and the float16 twins that the engine gives beside them."""
+    """The outputs of the graph and the float16 copies that the engine adds."""
     names = set(_tensor_names(engine))
     twins = [
         Tensor(tensor.name + HALF_SUFFIX, "float16", tensor.axes, tensor.meaning)

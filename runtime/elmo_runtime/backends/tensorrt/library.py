@@ -1,7 +1,7 @@
-"""The modules `tensorrt` (10.x, 11.x) and `tensorrt_rtx` behind one face, and what they log.
+"""One interface to the modules `tensorrt` (10.x, 11.x) and `tensorrt_rtx` and their logs.
 
-They differ in a few setters only; callers ask for those here. Both print nothing: their messages
-go to the logger `elmo_runtime.tensorrt`, and to whoever listens while an engine is built or opened.
+They differ in a few setters only, which this module provides. Their messages are not printed: they
+go to the logger `elmo_runtime.tensorrt` and to listeners while an engine is built or opened.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from elmo_runtime.errors import (
     EngineMismatchError,
 )
 
-MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}  # flavour -> module
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}  # compiler -> module
 INSTALL = {flavour: f'pip install "elmo-deploy[{flavour}]"' for flavour in MODULES}
 
 ERRORS = ("ERROR", "INTERNAL_ERROR")
 
-# Without a driver every failure is followed by this line, which says nothing about the failure.
+# Without a driver this line follows every failure; it does not explain the failure.
 _NOISE = re.compile(r"^\[checkMacros\.cpp::catchCudaError.*cudaError 35.*$", re.MULTILINE)
 _PLACE_IN_SOURCE = re.compile(r"\.?\s+In \w+ at /\S+:\d+\)?")
 
@@ -40,14 +40,14 @@ _log = logging.getLogger("elmo_runtime.tensorrt")
 
 @dataclass(frozen=True)
 class Message:
-    """One line of the library: severity as its own name, e.g. "ERROR"."""
+    """One line of the library. severity: its name, e.g. "ERROR"."""
 
     severity: str
     text: str
 
 
 class Messages:
-    """Where the library's messages go; one object a library, kept for the whole process."""
+    """The receiver of the messages of a library; one object per library and process."""
 
     def __init__(self) -> None:
         self._listener: list[Message] | None = None
@@ -55,7 +55,7 @@ class Messages:
         self._one_listener = threading.RLock()
 
     def put(self, severity: str, text: str) -> None:
-        """Take a message in, from any thread."""
+        """Receive a message from any thread."""
         text = without_noise(text)
         if not text:
             return
@@ -68,14 +68,14 @@ class Messages:
             _log.log(_LEVELS.get(severity, logging.ERROR), "%s", text)
 
     def last_errors(self) -> list[Message]:
-        """The errors said since the last call, for computations, which run in many threads."""
+        """The errors since the last call, for computations, which run in many threads."""
         errors = list(self._errors)
         self._errors.clear()
         return errors
 
     @contextlib.contextmanager
     def heard(self) -> Iterator[list[Message]]:
-        """Collect what is said meanwhile. One at a time: a message does not tell its caller."""
+        """Collect the messages of a block, one block at a time: messages name no thread."""
         with self._one_listener:
             self._listener = []
             try:
@@ -86,7 +86,7 @@ class Messages:
 
 @dataclass(frozen=True)
 class Library:
-    """One of the two modules. The logger is the process's only one, as the library wants it."""
+    """One of the two modules. The library allows only one logger per process."""
 
     flavour: str
     module: Any
@@ -95,19 +95,19 @@ class Library:
 
     @property
     def version(self) -> str:
-        """The version that engines are bound to."""
+        """The version to which engines are bound."""
         return str(self.module.__version__)
 
     @property
     def builds_for_other_gpus(self) -> bool:
-        """Whether a compute capability can be named; else it builds for the GPU at hand."""
+        """Whether a compute capability can be chosen; otherwise it builds for the current GPU."""
         return hasattr(self.module, "ComputeCapability")
 
     def create_context(self, engine: Any) -> Any:
-        """An execution context whose activation memory the caller provides, or None.
+        """An execution context with activation memory of the caller, or None.
 
-        TensorRT-RTX compiles kernels for a new shape when it first runs: at once, because it
-        would else run others until then, and a recording would keep those.
+        TensorRT-RTX compiles kernels for a new shape when it first runs. It compiles eagerly here,
+        because a recording would keep the generic kernels that it runs otherwise.
         """
         user_managed = self.module.ExecutionContextAllocationStrategy.USER_MANAGED
         strategies = getattr(self.module, "DynamicShapesKernelSpecializationStrategy", None)
@@ -119,14 +119,14 @@ class Library:
         return engine.create_execution_context(config)
 
     def builder_flag(self, name: str) -> Any | None:
-        """A BuilderFlag, or None where this library does not have it."""
+        """A BuilderFlag, or None if this library does not have it."""
         return getattr(self.module.BuilderFlag, name, None)
 
 
 def load_library(flavour: str = "auto") -> Library:
-    """Import the library of a flavour; "auto" takes tensorrt, else tensorrt-rtx.
+    """Import a compiler; "auto" is tensorrt, or else tensorrt-rtx.
 
-    Raises BackendUnavailableError naming the extra to install.
+    Raises BackendUnavailableError with the extra to install.
     """
     if flavour != "auto":
         return _load(flavour)
@@ -138,17 +138,17 @@ def load_library(flavour: str = "auto") -> Library:
     )
 
 
-# Cached, because the first logger handed to the library must outlive everything made of it.
+# Cached, because the first logger of the library must outlive all of its objects.
 @functools.cache
 def _load(flavour: str) -> Library:
     name = MODULES[flavour]
     try:
         module = importlib.import_module(name)
-    except Exception as error:  # a damaged installation fails in its own ways
+    except Exception as error:  # a damaged installation raises errors of any type
         raise BackendUnavailableError(
             f"{name} cannot be imported: {error}", hint=INSTALL[flavour]
         ) from error
-    if not hasattr(module, "ILogger"):  # the empty folder that an uninstalled package leaves
+    if not hasattr(module, "ILogger"):  # an uninstalled package leaves an empty directory
         raise BackendUnavailableError(
             f"{name} is damaged: it has no ILogger",
             hint=f"pip install --no-cache-dir --force-reinstall {flavour}",
@@ -169,12 +169,12 @@ def _make_logger(module: Any, messages: Messages) -> Any:
 
 
 def without_noise(text: str) -> str:
-    """The text less the line that machines without a driver add to every error."""
+    """The text without the line that machines without a driver add to every error."""
     return _NOISE.sub("", text).strip()
 
 
 def first_error(messages: Sequence[Message]) -> str:
-    """The first thing that went wrong, in one line and without places in the library's source."""
+    """The first error, in one line and without positions in the source of the library."""
     for message in messages:
         if message.severity in ERRORS:
             return _PLACE_IN_SOURCE.sub("", " ".join(message.text.split()))
@@ -182,10 +182,10 @@ def first_error(messages: Sequence[Message]) -> str:
 
 
 def opening_error(name: str, messages: Sequence[Message]) -> ElmoDeployError:
-    """Why a plan could not be opened: deserializing gives None and says the reason in the log."""
+    """The reason why a plan cannot be opened: deserializing returns None and logs the reason."""
     said = " ".join(message.text for message in messages)
     reason = first_error(messages)
-    rebuild = "build the engine anew"
+    rebuild = "build the engine again"
     if "out of memory" in said.lower():
         return DeviceMemoryError(f"{name} does not fit the device's memory: {reason}")
     if "cudaError 35" in said or "no CUDA-capable device" in said:
@@ -203,7 +203,7 @@ def opening_error(name: str, messages: Sequence[Message]) -> ElmoDeployError:
 
 
 def running_error(name: str, messages: Sequence[Message]) -> BackendError:
-    """Why a computation failed."""
+    """The reason why a computation failed."""
     reason = first_error(messages)
     if "out of memory" in " ".join(message.text for message in messages).lower():
         return DeviceMemoryError(f"{name}: {reason}")
@@ -213,7 +213,7 @@ def running_error(name: str, messages: Sequence[Message]) -> BackendError:
 _LEVELS = {
     "VERBOSE": logging.DEBUG,
     "INFO": logging.DEBUG,
-    "WARNING": logging.INFO,  # mostly remarks on the build; what matters comes as an error
+    "WARNING": logging.INFO,  # mostly remarks on the build; problems are logged as errors
     "ERROR": logging.WARNING,
     "INTERNAL_ERROR": logging.ERROR,
 }

@@ -1,4 +1,4 @@
-"""A worker and what it keeps on the device: token vectors, and states that batches start from."""
+"""A worker with the token vectors and the initial states that stay on the device."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FloatOutputs = dict[str, NDArray[np.floating[Any]]]
 
 
 class Session:
-    """Pads a batch to a plan, runs it and cuts the padding off. One call at a time."""
+    """Pads a batch to a plan, runs it and removes the padding. One call at a time."""
 
     def __init__(self, engine: OpenEngine, *, kept_words: int) -> None:
         self._encoder = engine.encoder
@@ -42,10 +42,10 @@ class Session:
         )
 
     def encode_words(self, char_ids: NDArray[np.int32]) -> FloatArray:
-        """(words, characters) ids, no more than the plan takes -> (words, P)."""
+        """(words, characters) ids, at most as many as fit the plan -> (words, P)."""
         sizes = self._encoder.plan.sizes
         words = padded_count(len(char_ids), sizes["words"])
-        # Columns behind a word's end that were cut off are put back; a padding row is any word.
+        # Trimmed columns after the end of each word are restored; a padding row can be any word.
         padded = np.full((words, sizes["characters"][2]), PADDING + 1, np.int32)
         padded[: char_ids.shape[0], : char_ids.shape[1]] = char_ids
         output = self._encoder.outputs[0]
@@ -61,7 +61,7 @@ class Session:
     def run_bilm(
         self, plan: OpenPlan, inputs: BiLmInputs, names: Sequence[str], *, half: bool
     ) -> FloatOutputs:
-        """A batch within the sizes of the plan -> the outputs asked for, without padding."""
+        """A batch within the sizes of the plan -> the requested outputs, without padding."""
         (batch, marked), mixes = inputs.word_index.shape, len(inputs.gamma)
         sizes = self._padded_sizes(plan, batch, marked, mixes)
         shape = (sizes["batch"], sizes["marked_length"])
@@ -88,7 +88,7 @@ class Session:
         return {name: computed[given[name]] for name in names}
 
     def close(self) -> None:
-        """Give everything back."""
+        """Free all memory."""
         self._worker.close()
         self._words.free()
         for states in self._states.values():
@@ -115,5 +115,5 @@ class Session:
 
 
 def _given_as(name: str, tensors: Mapping[str, Tensor], *, half: bool) -> str:
-    """The engine's name of an output: with `half` its float16 twin, if it has one."""
+    """The name of an output in the engine: with `half` its float16 copy, if it has one."""
     return name + HALF_SUFFIX if half and name + HALF_SUFFIX in tensors else name

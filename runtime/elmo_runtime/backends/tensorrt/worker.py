@@ -1,8 +1,8 @@
-"""One worker: a stream, its memory, and an execution context for every shape it has met.
+"""One worker: a stream, its memory, and an execution context for every known shape.
 
-Contexts share the worker's activation memory, for only one of them runs at a time. A context
-keeps its shape and, after its second run, its recorded work: NVIDIA asks for one context a CUDA
-graph, because a context that changes its shape spoils what was recorded from it.
+Contexts share the activation memory of the worker, because only one of them runs at a time. A
+context keeps its shape and, after its second run, its recorded work. NVIDIA requires one context
+per CUDA graph, because a context that changes its shape invalidates its recordings.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from elmo_runtime.errors import BackendError
 
 Arrays = Mapping[str, NDArray[Any]]
 Sizes = Mapping[str, int]  # free axis -> its size in this call
-CONTEXTS = 64  # of one worker; the one unused for longest makes room
+CONTEXTS = 64  # per worker; the least recently used one is removed
 ALIGNMENT = 256
-ACTIVATION_STEP = 32 << 20  # grow in steps, because growth spoils every recording
+ACTIVATION_STEP = 32 << 20  # grow in steps, because growth invalidates every recording
 
 
 @dataclass(frozen=True)
 class Call:
     """A padded batch for one plan.
 
-    sizes: of the padded batch. uploads: inputs that are copied for this call. resident: inputs
-    that lie on the device already, by address. wanted: outputs, with their shapes less padding.
+    sizes: of the padded batch. uploads: inputs that are copied for this call. resident: addresses
+    of inputs that are on the device already. wanted: outputs, with their shapes without padding.
     """
 
     plan: OpenPlan
@@ -47,7 +47,7 @@ class Call:
 
 
 class Worker:
-    """Runs one call after another on a stream of its own; not for several threads at once."""
+    """Runs one call after another on its own stream; one thread at a time may use it."""
 
     def __init__(self, library: Library, device: Device, *, record: bool = True) -> None:
         self._library, self._device, self._record = library, device, record
@@ -60,7 +60,7 @@ class Worker:
         self._executions: OrderedDict[tuple[Any, ...], _Execution] = OrderedDict()
 
     def run(self, call: Call) -> dict[str, NDArray[Any]]:
-        """The wanted outputs, each an array that owns its memory."""
+        """The requested outputs; each array owns its memory."""
         execution = self._execution(call)
         addresses = self._upload(call) | dict(call.resident)
         execution.bind(addresses | self._reserve_outputs(call))
@@ -71,7 +71,7 @@ class Worker:
         return {name: view.copy() for name, view in places.items()}
 
     def close(self) -> None:
-        """Give everything back; no call is running, but a failed one may have left work."""
+        """Free everything; no call is running, but a failed one may have left work in the queue."""
         with contextlib.suppress(BackendError):
             self._device.synchronize(self.stream)
         for execution in self._executions.values():
@@ -84,7 +84,7 @@ class Worker:
         self._device.destroy_stream(self.stream)
 
     def _execution(self, call: Call) -> _Execution:
-        """The context for this shape; made if it is new, and one that is old may have to go."""
+        """The context for this shape; a new one may replace the least recently used one."""
         key = (call.plan.plan.file, *sorted(call.sizes.items()))
         if key in self._executions:
             self._executions.move_to_end(key)
@@ -98,7 +98,7 @@ class Worker:
         return execution
 
     def _upload(self, call: Call) -> dict[str, int]:
-        """Queue one copy of all inputs of this call; their addresses on the device."""
+        """Queue one copy of all inputs of this call; returns their addresses on the device."""
         offsets, end = {}, 0
         for name, array in call.uploads.items():
             offsets[name] = end
@@ -115,7 +115,7 @@ class Worker:
         return {name: self._inputs.pointer + offset for name, offset in offsets.items()}
 
     def _reserve_outputs(self, call: Call) -> dict[str, int]:
-        """Every output has a place, for the library writes all of them."""
+        """Every output has memory, because the library writes all of them."""
         addresses = {}
         for tensor in call.plan.outputs:
             buffer = self._outputs.setdefault(tensor.name, DeviceBuffer(self._device))
@@ -124,7 +124,7 @@ class Worker:
         return addresses
 
     def _download(self, call: Call) -> dict[str, NDArray[Any]]:
-        """Queue the copies of the wanted corners; views of where they will be."""
+        """Queue the copies of the wanted corners; returns views of their destination."""
         tensors = {tensor.name: tensor for tensor in call.plan.outputs}
         sizes = {
             name: math.prod(shape) * np.dtype(tensors[name].dtype).itemsize
@@ -161,7 +161,7 @@ class Worker:
 
 
 class _Execution:
-    """A context for one shape: bound to addresses, run, and from the second run on recorded."""
+    """A context for one shape: bound to addresses, run, and recorded from the second run on."""
 
     def __init__(
         self, library: Library, device: Device, plan: OpenPlan, sizes: Sizes, *, record: bool
@@ -175,14 +175,14 @@ class _Execution:
         self._has_run = False
         self._context = library.create_context(plan.engine)
         if self._context is None:
-            raise self._error("the execution context cannot be made")
+            raise self._error("the execution context cannot be created")
         for tensor in plan.inputs:
             if not self._context.set_input_shape(tensor.name, shape_of(tensor.axes, sizes)):
                 raise self._error(f"{tensor.name} of {dict(sizes)} is refused")
         self._needed = int(self._context.update_device_memory_size_for_shapes())
 
     def bind(self, addresses: Mapping[str, int]) -> None:
-        """Tell the context where its inputs and outputs are, if they moved."""
+        """Set the addresses of inputs and outputs that moved."""
         if addresses == self._addresses:
             return
         self._forget_recording()
@@ -193,7 +193,7 @@ class _Execution:
         self._addresses = dict(addresses)
 
     def reserve(self, activations: DeviceBuffer) -> None:
-        """Have enough activation memory, and tell the context where it is, if it moved."""
+        """Provide enough activation memory, and set its address if it moved."""
         activations.reserve(math.ceil(self._needed / ACTIVATION_STEP) * ACTIVATION_STEP)
         if (activations.pointer, activations.size) == self._activations:
             return
@@ -211,18 +211,18 @@ class _Execution:
             return
         if not self._context.execute_async_v3(int(stream)):
             raise self._error("the computation failed")
-        self._has_run = True  # only now is everything allocated that a recording may not allocate
+        self._has_run = True  # only now is all memory allocated, which a recording must not do
 
     def close(self) -> None:
-        """Give the recording and the context back."""
+        """Free the recording and the context."""
         self._forget_recording()
         self._context = None
 
     def _record(self, stream: Any) -> Any | None:
         """Record the computation; None if the library or the driver refuses.
 
-        A refused enqueue leaves a recording that is empty or stale and launches without an error,
-        so its answer decides.
+        After a refused enqueue, the recording is empty or stale and launches without an error, so
+        the result of the enqueue decides.
         """
         self._device.begin_capture(stream)
         accepted = False

@@ -126,7 +126,7 @@ def test_no_thread_survives_close(native_bundle):
 
 
 def test_a_fork_computes_with_a_team_of_its_own(native_bundle):
-    """A fork copies no threads: a child that waited for its parent's would wait for ever."""
+    """A fork copies no threads: a child that waited for them would wait forever."""
     backend = open_native(native_bundle, "fp32", OPTIONS)
     ids = np.full((300, 50), 261, np.int32)
     expected = backend.encode_words(ids)

@@ -53,7 +53,7 @@ def test_an_instruction_set_keeps_its_functions_to_itself(builder, tmp_path):
     assert names and all(f"elmo::{name}::" in symbol for symbol in names)
 
 
-def test_a_machine_without_a_compiler_is_told_so(builder, tmp_path):
+def test_a_missing_compiler_is_reported(builder, tmp_path):
     with pytest.raises(builder.BuildError, match=r"no C\+\+ compiler was found|Linux on x86-64"):
         builder.build(ROOT / builder.FOLDER / "source", tmp_path / "x.so", compiler=[])
 

@@ -1,4 +1,4 @@
-"""The native library: the reference's vectors, and the same bits whatever computes them."""
+"""The native library: the vectors of the reference, and the same bits on every processor."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_instruction_sets_and_threads_leave_every_bit(native, choose, form, chan
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_order_padding_and_batch_mates_leave_every_bit(native, form):
+def test_order_padding_and_the_rest_of_the_batch_change_no_bit(native, form):
     checkpoint = random_checkpoint(tiny_config(**ODD))
     case, model = case_of(checkpoint.config), native(checkpoint, form=form, threads=2)
     whole = model(case.inputs)
@@ -173,7 +173,7 @@ def test_weights_that_are_no_numbers_end_no_process(native, form, value):
 
 
 def test_a_state_that_is_the_same_for_all_rows_need_not_be_copied(native):
-    """The pipeline hands in one row with a stride of 0."""
+    """The pipeline passes one row with a stride of 0."""
     checkpoint = random_checkpoint(tiny_config())
     model, inputs = native(checkpoint), dict(case_of(checkpoint.config).inputs)
     for name in ("initial_h", "initial_c"):
