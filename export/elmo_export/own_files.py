@@ -144,13 +144,13 @@ def _read_json(path: Path) -> Any:
 
 CHECKPOINT_FORMAT = Format(
     name="checkpoint",
-    ours=_own_checkpoint,
+    owned=_own_checkpoint,
     reserved=(CONFIG, WEIGHTS, SOFTMAX_WEIGHTS, VOCABULARY),
     last=(WEIGHTS,),
 )
 BUNDLE_FORMAT = Format(
     name="bundle",
-    ours=_own_bundle,
+    owned=_own_bundle,
     reserved=(
         MANIFEST, MANIFEST_DIGEST, CONFIG, README, "graphs", SAMPLES, WARM_STATE.partition("/")[0]
     ),
@@ -158,5 +158,5 @@ BUNDLE_FORMAT = Format(
     keeps=_fitting_engines,
 )  # fmt: skip
 ENGINE_FORMAT = Format(
-    name="engine", ours=_own_engine, reserved=(ENGINE_JSON,), last=(ENGINE_JSON,)
+    name="engine", owned=_own_engine, reserved=(ENGINE_JSON,), last=(ENGINE_JSON,)
 )

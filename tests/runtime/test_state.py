@@ -46,7 +46,7 @@ def test_a_smaller_batch_takes_the_first_rows_and_leaves_the_rest():
         (State(a_state(2).h[0], a_state(2).c), "state.h has shape"),
         (State(a_state(2).h.astype(float), a_state(2).c), "state.h must be a float32"),
         (State(a_state(2).h, None), "state.c must be a float32"),
-        (State(a_state(2).h * np.nan, a_state(2).c), "state.h holds a value"),
+        (State(a_state(2).h * np.nan, a_state(2).c), "state.h contains a value"),
         # No call can leave a state beyond its clips; the int8 form clamped such an h in silence.
         (State(a_state(2).h + 9, a_state(2).c), "state.h holds .*, beyond the clip 3 of this"),
         (State(a_state(2).h * 0, a_state(2).c - 9), "state.c holds .*, beyond the clip 3 of this"),

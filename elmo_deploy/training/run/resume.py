@@ -30,7 +30,7 @@ FOLDER, TENSORS, COUNTERS = "resume", "state.safetensors", "state.json"
 KEPT = 2
 STATE_FORMAT = Format(
     name="saved state",
-    ours=lambda folder: (TENSORS, COUNTERS),
+    owned=lambda folder: (TENSORS, COUNTERS),
     reserved=(TENSORS, COUNTERS),
     last=(COUNTERS,),
 )

@@ -134,7 +134,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         return dict(content)
     except (ValueError, TypeError) as error:
         raise ArtifactError(
-            f"{path} is not a file that a bulk job wrote:  {error}",
+            f"{path} is not a file that a bulk job wrote: {error}",
             hint="remove the directory, or write to another one",
         ) from error
 

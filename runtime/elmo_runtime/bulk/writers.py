@@ -51,7 +51,7 @@ def check_target(target: Path, *, dtype: str = "float32", keys: str = "index") -
     """Raise InputError or ArtifactError unless such a file can be written; call it before work."""
     suffix = target.suffix.lower()
     if suffix not in SUFFIXES:
-        raise InputError(f"{target.name} has no known suffix", hint=f"use  {', '.join(SUFFIXES)}")
+        raise InputError(f"{target.name} has no known suffix", hint=f"use {', '.join(SUFFIXES)}")
     if dtype not in DTYPES:
         raise InputError(f"dtype is {dtype!r}", hint=f"use {' or '.join(DTYPES)}")
     if keys not in KEYS or (keys != "index" and suffix not in HDF5_SUFFIXES):

@@ -126,8 +126,8 @@ def _place_for(target: Path, kind: Format) -> tuple[Path, bool]:
     if inside.exists():  # a killed writer left files to roll back, or another one is active
         return inside, True
     found = contents(target, kind)
-    wholly_ours = bool(found.ours) and not found.foreign
-    return (beside, False) if wholly_ours and can_be_exchanged(target) else (inside, True)
+    only_owned = bool(found.owned) and not found.foreign
+    return (beside, False) if only_owned and can_be_exchanged(target) else (inside, True)
 
 
 def _finish_files(folder: Path) -> None:

@@ -120,5 +120,5 @@ def _busy(path: Path, target: Path, owner: dict[str, Any]) -> ArtifactError:
     who = f"process {owner['pid']} on {owner['host']}" if owner else "another process"
     return ArtifactError(
         f"{target} is being written by {who}",
-        hint=f"wait for it, stop it, or write elsewhere; if it has ended, remove  {path}",
+        hint=f"wait for it, stop it, or write elsewhere; if it has ended, remove {path}",
     )

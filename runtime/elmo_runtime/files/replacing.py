@@ -34,14 +34,14 @@ def _no_files(*_: Path) -> Collection[str]:
 class Format:
     """A kind of directory that this package writes.
 
-    ours: the files of an existing directory that we wrote, relative to it; none when it is not of
-    this format. reserved: top-level names that a new version writes or removes. last: the files
-    that make the directory valid. keeps: (old directory, new directory) -> those of `ours` that
-    stay.
+    owned: the files of an existing directory that this package wrote, relative to it; none if it
+    has another format. reserved: top-level names that a new version writes or removes. last: the
+    files that make the directory valid. keeps: (old directory, new directory) -> the files of
+    `owned` that stay.
     """
 
     name: str
-    ours: Callable[[Path], Collection[str]] = _no_files
+    owned: Callable[[Path], Collection[str]] = _no_files
     reserved: tuple[str, ...] = ()
     last: tuple[str, ...] = ()
     keeps: Callable[[Path, Path], Collection[str]] = _no_files
@@ -51,7 +51,7 @@ class Format:
 class Contents:
     """The files of a directory: those of this package, and those of other programs."""
 
-    ours: frozenset[str]
+    owned: frozenset[str]
     foreign: frozenset[str]
 
 
@@ -64,7 +64,7 @@ def contents(target: Path, kind: Format) -> Contents:
             f"{target} is a file, so no {kind.name} is written there", hint="name a new directory"
         )
     found = _sorted_out(target, kind)
-    if not found.ours and (visible := sorted(n for n in found.foreign if not _is_aside(n))):
+    if not found.owned and (visible := sorted(n for n in found.foreign if not _is_aside(n))):
         raise InputError(
             f"{target} is not replaced: it is no {kind.name} of elmo-deploy and holds"
             f" {_listed(visible)}",
@@ -75,7 +75,7 @@ def contents(target: Path, kind: Format) -> Contents:
 
 
 def _sorted_out(target: Path, kind: Format) -> Contents:
-    claimed = frozenset(kind.ours(target))
+    claimed = frozenset(kind.owned(target))
     if not claimed:  # the names at the top are enough; a home directory has millions below
         return Contents(claimed, frozenset(path.name for path in target.iterdir()) - {INSIDE})
     present = frozenset(files_below(target))
@@ -143,7 +143,7 @@ def exchange(new: Path, target: Path, kind: Format) -> None:
             old.rename(target)
             raise
         old.rename(new)
-    for name in set(files_below(new)) - found.ours:  # another process created it
+    for name in set(files_below(new)) - found.owned:  # another process created it
         _move(new / name, target / name)
 
 
@@ -179,7 +179,7 @@ def fill(target: Path, scratch: Path, kind: Format) -> None:
     new, old = scratch / NEW, scratch / OLD
     found = contents(target, kind)
     added = sorted(files_below(new), key=lambda name: (name in kind.last, name))
-    removed = found.ours - set(kind.keeps(target, new))
+    removed = found.owned - set(kind.keeps(target, new))
     _refuse_lost(target, found.foreign.intersection(added))
     _write_moves(scratch, added)
     try:

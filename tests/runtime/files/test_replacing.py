@@ -93,7 +93,7 @@ def test_notes_and_git_stay_where_a_checkpoint_is_replaced(tmp_path, tiny_checkp
 
 
 def a_format(*names: str, **more) -> Format:
-    return Format(name="thing", ours=lambda folder: names, reserved=names, **more)
+    return Format(name="thing", owned=lambda folder: names, reserved=names, **more)
 
 
 def write(target: Path, kind: Format, **files: str) -> None:
@@ -146,7 +146,7 @@ def test_a_fill_that_was_killed_is_undone_by_the_next_run(tmp_path, killed_at):
     """A killed run left a mixture that the next one refused as files of another program."""
     kind = Format(
         name="thing",
-        ours=lambda folder: ("a", "gone", "last") if (folder / "last").exists() else (),
+        owned=lambda folder: ("a", "gone", "last") if (folder / "last").exists() else (),
         reserved=("a", "b", "gone", "last"),
         last=("last",),
     )
