@@ -1,4 +1,4 @@
-"""The native backend beside an older checkout of this project, load by load, in one run.
+"""The native backend compared with an older checkout of this project, load by load, in one run.
 
     git worktree add ../base 70cec0d          (and its operators built, as its README says)
     python benchmarks/native.py --base ../base --options OPTIONS.json -o RESULTS.json

@@ -29,7 +29,7 @@ from elmo_deploy.benchmark.quiet import CpuTime, wait_until_quiet
 from elmo_deploy.fast.both_directions import run_both
 from elmo_deploy.model.lstm import LstmState, ProjectedLstm
 from elmo_deploy.training import TrainingOptions, Vocabulary, evaluate, train
-from elmo_deploy.training.data.batches import Batch, Lexicon
+from elmo_deploy.training.data.batches import Lexicon, TrainingBatch
 from elmo_deploy.training.data.corpus import TrainingStreams
 from elmo_deploy.training.data.shards import find_shards
 from elmo_deploy.training.distributed import Processes
@@ -217,7 +217,7 @@ def step_by_step(layer: ProjectedLstm, inputs: Tensor, state: LstmState) -> Tens
     return ProjectedLstm.forward(layer, inputs, state)[0]
 
 
-def cnn_candidates(model: LanguageModel, batch: Batch) -> dict[str, Candidate]:
+def cnn_candidates(model: LanguageModel, batch: TrainingBatch) -> dict[str, Candidate]:
     """Character ids of a window of both directions -> word vectors."""
     cnn = model.char_cnn
     width = model.config.max_characters_per_token
@@ -232,7 +232,7 @@ def cnn_candidates(model: LanguageModel, batch: Batch) -> dict[str, Candidate]:
 
 
 def softmax_candidates(
-    model: LanguageModel, batch: Batch, options: TrainingOptions
+    model: LanguageModel, batch: TrainingBatch, options: TrainingOptions
 ) -> dict[str, Candidate]:
     """Top vectors of both directions -> sampled loss."""
     softmax, size = model.softmax, len(model.softmax.bias)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from elmo_deploy.importers.weight_layout import AS_IS, Array, Entry, Layout
+from elmo_deploy.importers.weight_layout import AS_IS, Array, ArraySpec, Layout
 from elmo_runtime.characters import N_RAW_CHARACTERS
 from elmo_runtime.config import ElmoConfig
 
@@ -49,31 +49,31 @@ BIAS = Layout(
 TRANSPOSED = Layout(lambda x: (x.T,), lambda x: x.T)
 
 
-def entries(config: ElmoConfig) -> list[Entry]:
+def entries(config: ElmoConfig) -> list[ArraySpec]:
     """Every tensor of the biLM in the state dict of an `Elmo` of this config."""
     P, F, d = config.projection_dim, config.n_filters, config.char_embedding_dim
     embedding = ("char_cnn.embedding",)
-    found = [Entry(EMBEDDING, (N_RAW_CHARACTERS, d), PADDED_ROW, embedding, padded=True)]
+    found = [ArraySpec(EMBEDDING, (N_RAW_CHARACTERS, d), PADDED_ROW, embedding, padded=True)]
     for i, (width, count) in enumerate(config.filters):
         name, tensor = f"{TOKENS}char_conv_{i}", f"char_cnn.convolutions.{i}"
         found += [
-            Entry(f"{name}.weight", (count, d, width), AS_IS, (f"{tensor}.weight",)),
-            Entry(f"{name}.bias", (count,), AS_IS, (f"{tensor}.bias",)),
+            ArraySpec(f"{name}.weight", (count, d, width), AS_IS, (f"{tensor}.weight",)),
+            ArraySpec(f"{name}.bias", (count,), AS_IS, (f"{tensor}.bias",)),
         ]
     for i in range(config.n_highway):
         name, tensor = f"{TOKENS}_highways._layers.{i}", f"char_cnn.highways.{i}"
         for kind, shape in (("weight", (2 * F, F)), ("bias", (2 * F,))):
             parts = (f"{tensor}.transform.{kind}", f"{tensor}.gate.{kind}")
-            found.append(Entry(f"{name}.{kind}", shape, HIGHWAY, parts))
+            found.append(ArraySpec(f"{name}.{kind}", shape, HIGHWAY, parts))
     return [
         *found,
-        Entry(f"{TOKENS}_projection.weight", (P, F), AS_IS, ("char_cnn.projection.weight",)),
-        Entry(f"{TOKENS}_projection.bias", (P,), AS_IS, ("char_cnn.projection.bias",)),
+        ArraySpec(f"{TOKENS}_projection.weight", (P, F), AS_IS, ("char_cnn.projection.weight",)),
+        ArraySpec(f"{TOKENS}_projection.bias", (P,), AS_IS, ("char_cnn.projection.bias",)),
         *_lstm_entries(config),
     ]
 
 
-def _lstm_entries(config: ElmoConfig) -> list[Entry]:
+def _lstm_entries(config: ElmoConfig) -> list[ArraySpec]:
     P, C = config.projection_dim, config.lstm_dim
     found = []
     for direction in ("forward", "backward"):
@@ -83,11 +83,11 @@ def _lstm_entries(config: ElmoConfig) -> list[Entry]:
             recurrent = (f"{layer}.recurrent_weight",)
             projection = (f"{layer}.projection_weight",)
             found += [
-                Entry(
+                ArraySpec(
                     f"{name}.input_linearity.weight", (4 * C, P), GATES, (f"{layer}.input_weight",)
                 ),
-                Entry(f"{name}.state_linearity.weight", (4 * C, P), GATES, recurrent),
-                Entry(f"{name}.state_linearity.bias", (4 * C,), BIAS, (f"{layer}.bias",)),
-                Entry(f"{name}.state_projection.weight", (P, C), TRANSPOSED, projection),
+                ArraySpec(f"{name}.state_linearity.weight", (4 * C, P), GATES, recurrent),
+                ArraySpec(f"{name}.state_linearity.bias", (4 * C,), BIAS, (f"{layer}.bias",)),
+                ArraySpec(f"{name}.state_projection.weight", (P, C), TRANSPOSED, projection),
             ]
     return found

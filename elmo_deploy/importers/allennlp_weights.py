@@ -14,7 +14,7 @@ from elmo_deploy.importers.torch_weights import read_torch_weights
 from elmo_deploy.importers.weight_layout import (
     AS_IS,
     Array,
-    Entry,
+    ArraySpec,
     missing,
     read_tensors,
     refuse_unexpected,
@@ -60,7 +60,7 @@ class TrainedElmo:
         *weights, gamma = (self._read(_scalar(name)) for name in [*names, f"{prefix}gamma"])
         return np.concatenate(weights), gamma[0]
 
-    def _read(self, entry: Entry) -> Array:
+    def _read(self, entry: ArraySpec) -> Array:
         if entry.name not in self.arrays:
             raise missing(entry, "tensor")
         array = self.arrays[entry.name]
@@ -84,5 +84,5 @@ def read_trained_elmo(path: Path) -> TrainedElmo:
     )
 
 
-def _scalar(name: str) -> Entry:
-    return Entry(name, (1,), AS_IS, (name,))
+def _scalar(name: str) -> ArraySpec:
+    return ArraySpec(name, (1,), AS_IS, (name,))

@@ -21,7 +21,7 @@ from elmo_deploy.importers.tensor_bundle import TensorBundle
 from elmo_deploy.importers.weight_layout import (
     AS_IS,
     Array,
-    Entry,
+    ArraySpec,
     missing,
     read_tensors,
     refuse_unexpected,
@@ -76,7 +76,7 @@ class BilmVariables:
         """The shape of a variable, or None if there is none of this name."""
         return self.bundle.variables[self.names[name]].shape if name in self.names else None
 
-    def read(self, entry: Entry) -> Array:
+    def read(self, entry: ArraySpec) -> Array:
         """The checked value of an entry. Raises WeightsError."""
         shape = self.shape(entry.name)
         if shape is None:
@@ -133,7 +133,7 @@ def _checkpoint(variables: BilmVariables, config: ElmoConfig) -> Checkpoint:
     if softmax is not None:
         wanted += softmax_entries(config, *softmax[:1])
     refuse_unexpected(variables.names, (entry.name for entry in wanted))
-    read: Callable[[Entry], Array] = variables.read
+    read: Callable[[ArraySpec], Array] = variables.read
     if config.projection_dim == config.lstm_dim and not _has_projection(variables):
         # bilm-tf then has neither a projection nor its clip: an identity matrix computes the same.
         config, read = replace(config, proj_clip=None), _with_identity(read)
@@ -178,7 +178,7 @@ def _hub_mix(bundle: TensorBundle, config: ElmoConfig) -> dict[str, Array]:
     shapes = (("aggregation/weights", (config.n_layers + 1,)), ("aggregation/scaling", ()))
     for (name, shape), tensor in zip(shapes, LAYER_MIX, strict=True):
         if name in bundle.variables:
-            entry = Entry(name, shape, AS_IS, (tensor,))
+            entry = ArraySpec(name, shape, AS_IS, (tensor,))
             entry.check_shape(bundle.variables[name].shape)
             found[tensor] = entry.check_values(bundle.read(name))[np.newaxis]
     return found
@@ -188,8 +188,8 @@ def _has_projection(variables: BilmVariables) -> bool:
     return any(name.endswith("W_P_0") for name in variables.names)
 
 
-def _with_identity(read: Callable[[Entry], Array]) -> Callable[[Entry], Array]:
-    def read_or_identity(entry: Entry) -> Array:
+def _with_identity(read: Callable[[ArraySpec], Array]) -> Callable[[ArraySpec], Array]:
+    def read_or_identity(entry: ArraySpec) -> Array:
         if entry.name.endswith("W_P_0"):
             return np.eye(*entry.shape, dtype=np.float32)
         return read(entry)

@@ -18,7 +18,7 @@ from elmo_deploy.importers.bilm_layout import entries, softmax_entries
 from elmo_deploy.importers.options import read_options
 from elmo_deploy.importers.weight_layout import (
     Array,
-    Entry,
+    ArraySpec,
     missing,
     read_tensors,
     refuse_unexpected,
@@ -119,7 +119,7 @@ def _read_tensors(file: h5py.File, config: ElmoConfig) -> dict[str, Array]:
     return read_tensors(wanted, lambda entry: _read(file, entry))
 
 
-def _read(file: h5py.File, entry: Entry) -> Array:
+def _read(file: h5py.File, entry: ArraySpec) -> Array:
     dataset = _dataset(file, entry)
     entry.check_shape(dataset.shape)
     if dataset.nbytes > MAX_EXPANSION * file.id.get_filesize():
@@ -127,7 +127,7 @@ def _read(file: h5py.File, entry: Entry) -> Array:
     return entry.check_values(dataset[...])
 
 
-def _dataset(file: h5py.File, entry: Entry) -> h5py.Dataset:
+def _dataset(file: h5py.File, entry: ArraySpec) -> h5py.Dataset:
     """The dataset; WeightsError if a link or external storage leads out of this file."""
     node: Any = file
     for part in entry.name.split("/"):

@@ -1,4 +1,4 @@
-"""TensorFlow's checkpoint format V2, `NAME.index` + `NAME.data-*-of-*` -> arrays, by numpy alone.
+"""TensorFlow's checkpoint format V2, `NAME.index` + `NAME.data-*-of-*` -> arrays, by numpy.
 
 The index is a LevelDB table: keys that share prefixes, in blocks with a masked CRC-32C each. Its
 values are protocol buffers: the header under the key "", an entry per variable under its name.

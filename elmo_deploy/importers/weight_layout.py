@@ -34,7 +34,7 @@ STACKED = Layout(lambda x: np.split(x, 2), lambda *parts: np.concatenate(parts))
 
 
 @dataclass(frozen=True)
-class Entry:
+class ArraySpec:
     """An array of the file, its shape there, and the tensors that it becomes.
 
     padded: the array may start with one more row, for "no character", which must be zeros.
@@ -78,7 +78,9 @@ class Entry:
         return array[1:]
 
 
-def read_tensors(entries: Iterable[Entry], read: Callable[[Entry], Array]) -> dict[str, Array]:
+def read_tensors(
+    entries: Iterable[ArraySpec], read: Callable[[ArraySpec], Array]
+) -> dict[str, Array]:
     """The tensors of a checkpoint; `read` returns the checked array of an entry."""
     tensors: dict[str, Array] = {}
     for entry in entries:
@@ -87,7 +89,7 @@ def read_tensors(entries: Iterable[Entry], read: Callable[[Entry], Array]) -> di
     return tensors
 
 
-def missing(entry: Entry, kind: str) -> WeightsError:
+def missing(entry: ArraySpec, kind: str) -> WeightsError:
     """The error for an array that the file does not contain; `kind` is the format's own word."""
     return WeightsError(
         f"{kind} {entry.name} of shape {entry.shape} is missing", hint=OTHER_OPTIONS

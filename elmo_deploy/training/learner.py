@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from elmo_deploy.model.lstm import LstmState
-from elmo_deploy.training.data.batches import Batch, Lexicon
+from elmo_deploy.training.data.batches import Lexicon, TrainingBatch
 from elmo_deploy.training.data.corpus import TrainingStreams, Window
 from elmo_deploy.training.data.randomness import Purpose, numbers_for, torch_seed
 from elmo_deploy.training.data.shards import Shard
@@ -96,7 +96,7 @@ class Learner:
         self._windows += 1
         return softmax.gradients() if softmax else {}
 
-    def _next_batch(self) -> Batch:
+    def _next_batch(self) -> TrainingBatch:
         """The next window, of which this process takes its own rows."""
         windows = self._streams.windows(self._options.unroll_steps)
         forward, backward = (
@@ -112,7 +112,7 @@ class Learner:
         rows = restarts.to(self._device).unsqueeze(1)
         return LstmState(*(part.masked_fill(rows, 0.0) for part in self._state))
 
-    def _sampled_softmax(self, batch: Batch, counter: int) -> SampledSoftmax:
+    def _sampled_softmax(self, batch: TrainingBatch, counter: int) -> SampledSoftmax:
         """The softmax with negatives for each direction, the same in every process."""
         n, size = self._options.n_negatives, len(self.model.softmax.bias)
         negatives = [
@@ -123,7 +123,9 @@ class Learner:
         ]
         return SampledSoftmax(self.model.softmax, batch.targets, negatives, fast=self.model.fast)
 
-    def _losses(self, hidden: Hidden, batch: Batch, softmax: SampledSoftmax | None) -> Tensor:
+    def _losses(
+        self, hidden: Hidden, batch: TrainingBatch, softmax: SampledSoftmax | None
+    ) -> Tensor:
         """(2,) mean cross-entropy of the forward and of the backward direction."""
         losses = []
         for direction in range(2):

@@ -64,11 +64,11 @@ class Softmax(nn.Module):
         self.bias = nn.Parameter(torch.empty(vocabulary_size))
 
     def forward(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """(n, P) vectors, (n,) ids -> cross-entropy (n,) over the whole vocabulary."""
+        """(n, P) vectors, (n,) ids -> cross-entropy (n,) over the complete vocabulary."""
         return F.cross_entropy(self.logits(hidden), targets, reduction="none")
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(n, P) vectors -> (n, V) logits over the whole vocabulary."""
+        """(n, P) vectors -> (n, V) logits over the complete vocabulary."""
         return F.linear(hidden, self.weight, self.bias).float()
 
     def reset_parameters(self, generator: torch.Generator) -> None:

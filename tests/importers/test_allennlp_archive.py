@@ -108,7 +108,7 @@ def test_without_options_the_refusal_names_what_is_missing(shared_data):
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_the_trained_elmo_is_imported(members, tiny_checkpoint, tmp_path, legacy):
-    """A fine-tuned ELMo was refused, because its weights are in weights.th alone."""
+    """A fine-tuned ELMo was refused, because only weights.th contains its weights."""
     members["config.json"] = json.dumps(config({**ELMO, "requires_grad": True})).encode()
     tensors = state(tiny_checkpoint)
     members["weights.th"] = saved(tensors, _use_new_zipfile_serialization=not legacy)
@@ -225,7 +225,7 @@ def test_a_member_that_claims_terabytes_is_refused_before_it_is_unpacked(members
     huge = tarfile.TarInfo("vocabulary/tokens.txt")
     huge.size = 1 << 42
     with tarfile.open(path, "w:gz") as tar:
-        tar.addfile(huge)  # the header alone
+        tar.addfile(huge)  # only the header
     assert "bytes are inside" in refusal(path)
 
 

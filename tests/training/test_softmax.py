@@ -84,7 +84,7 @@ def test_the_loss_is_the_corrected_cross_entropy_without_accidental_hits(softmax
 
 
 def test_only_used_rows_get_a_gradient_and_it_is_complete(softmax):
-    """The same loss over the dense weights, by autograd alone, has the same gradient."""
+    """The same loss over the dense weights, by autograd only, has the same gradient."""
     hidden = torch.randn(2, 3, WIDTH, generator=torch.Generator().manual_seed(2))
     targets = torch.tensor([[[7, 0, 7]], [[1, 7, 49]]])
     negatives = [Negatives(np.array([0, 7, 2, 11]), 9), Negatives(np.array([5, 1, 0, 3]), 6)]

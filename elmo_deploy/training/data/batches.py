@@ -18,14 +18,14 @@ from elmo_runtime.config import ElmoConfig
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainingBatch:
     """A window of both directions. Each distinct word is in `words` once."""
 
     words: tuple[Tensor, ...]  # groups of (n, width) shifted character ids, short words first
     positions: Tensor  # (2, rows, steps): forward and backward, index into all of `words`
     targets: Tensor  # (2, rows, steps): id of the word that follows
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> TrainingBatch:
         """The same batch on another device."""
         return replace(
             self,
@@ -47,12 +47,12 @@ class Lexicon:
         self._widest_filter = max(width for width, _ in config.filters)
         self._rows = self._char_ids(vocabulary.words).astype(np.int16)
 
-    def batch(self, forward: Window, backward: Window) -> Batch:
+    def batch(self, forward: Window, backward: Window) -> TrainingBatch:
         """Both directions of a window as tensors."""
         words, positions = self.distinct([*forward.inputs, *backward.inputs])
         shape = (2, len(forward.inputs), -1)
         targets = self.target_ids(chain.from_iterable([*forward.targets, *backward.targets]))
-        return Batch(words, positions.reshape(shape), targets.reshape(shape))
+        return TrainingBatch(words, positions.reshape(shape), targets.reshape(shape))
 
     def distinct(self, rows: Sequence[Sequence[str]]) -> tuple[tuple[Tensor, ...], Tensor]:
         """Rows of words -> groups of distinct words as character ids, positions of all words.

@@ -33,7 +33,7 @@ def trained(vocabulary) -> Checkpoint:
 
 @torch.inference_mode()
 def distributions(trained, words, *, backward):
-    """The probabilities of the whole vocabulary after each word, by the readable modules."""
+    """The probabilities of the complete vocabulary after each word, by the plain modules."""
     model = Evaluator.load(trained, CPU).model
     stack = model.bilm.backward_stack if backward else model.bilm.forward_stack
     state = LstmState(torch.zeros(2, 1, 8), torch.zeros(2, 1, 24))
