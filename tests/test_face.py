@@ -1,5 +1,7 @@
 """`import elmo_deploy` serves every step from weights to vectors, with types."""
 
+import contextlib
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -55,6 +57,15 @@ def test_export_and_verify_take_directories_and_one_precision(
     tiny_checkpoint.write(tmp_path / "checkpoint")
     elmo_deploy.export(str(tmp_path / "checkpoint"), str(tmp_path / "bundle"), precisions="fp32")
     assert elmo_deploy.verify(str(tmp_path / "bundle"), checkpoint=tmp_path / "checkpoint")
+
+
+def test_the_python_example_of_the_export_guide_runs(tiny_checkpoint, tmp_path, small_matrix):
+    tiny_checkpoint.write(tmp_path / "checkpoint")
+    guide = (Path(__file__).parents[1] / "docs" / "guides" / "export.md").read_text("utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```", guide, re.M | re.S)
+    with contextlib.chdir(tmp_path):
+        exec(compile(block, "export.md", "exec"), {})
+    assert elmo_deploy.Bundle.open(tmp_path / "bundle").precisions == ("fp32", "fp16")
 
 
 def test_verify_rejects_another_checkpoint(tiny_bundle, small_matrix):

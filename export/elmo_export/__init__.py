@@ -1,4 +1,4 @@
-"""Checkpoint -> graphs -> engines -> bundle."""
+"""Checkpoint -> graphs -> bundle -> engines. `elmo_deploy` re-exports every public name."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The files of a checkpoint, a bundle or an engine that this package wrote and may replace.
 
-A name is no proof: half of all model directories contain a `model.safetensors`. The content is.
+The content decides, because half of all model directories contain a `model.safetensors`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _read_header(path: Path) -> tuple[_Shapes, str | None]:
 
 
 def _own_softmax(path: Path, config: ElmoConfig) -> _Shapes:
-    """Shapes of the softmax, empty where the file is not the softmax of such a model."""
+    """Shapes of the softmax; empty if the file is not the softmax of such a model."""
     try:
         shapes, _ = _read_header(path)
     except (SafetensorError, OSError):
@@ -71,7 +71,7 @@ def _own_softmax(path: Path, config: ElmoConfig) -> _Shapes:
 
 
 def _is_own_vocabulary(path: Path, mark: str | None, shapes: _Shapes) -> bool:
-    """Whether vocab.txt was written with the weights; before the mark, by its number of lines."""
+    """Whether vocab.txt was written with the weights; without a mark, its line count decides."""
     if not path.is_file():
         return False
     if mark is not None:

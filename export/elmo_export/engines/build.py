@@ -22,6 +22,7 @@ from elmo_runtime.files.atomic import atomic_directory, sha256_of
 
 Progress = Callable[[str, float], None]  # the current work, and the finished share 0..1
 PRECISIONS = ("fp16", "fp32")  # of engines, the preferred one first
+FORMER_NAME = "flavour"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class EngineReport:
     seconds: Mapping[str, float] = field(default_factory=dict)  # build time per plan file
 
 
-def build_engine(
+def build_engine(  # noqa: D417  the docstring mentions the former name of an argument
     bundle: str | Path,
     *,
     compiler: str = "auto",
@@ -51,7 +52,8 @@ def build_engine(
 ) -> EngineReport:
     """Compile the padded graphs of a bundle and add the engine to it, atomically.
 
-    An engine of the same key that this user built on this machine is not built again.
+    An engine of the same key that this user built on this machine is not built again. `compiler`
+    can be passed under its former name, with a warning.
 
     Args:
         bundle: The directory of the bundle.
@@ -65,7 +67,6 @@ def build_engine(
         opt_level: The optimization level of the compiler, 0 to 5.
         timing_cache: A file for kernel timings, which only TensorRT uses.
         on_progress: A function of the current work and the finished share, 0 to 1.
-        flavour: The former name of `compiler`.
 
     Returns:
         The directory, the digest and the plans of the engine.
@@ -100,7 +101,7 @@ def _renamed(flavour: str | None, compiler: str) -> str:
     if flavour is None:
         return compiler
     warnings.warn(
-        "flavour is now called compiler, and will be removed in the next release",
+        f"{FORMER_NAME} is now called compiler; the next release removes the old name",
         DeprecationWarning,
         stacklevel=3,
     )

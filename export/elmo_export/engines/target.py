@@ -14,7 +14,7 @@ def choose_library(compiler: str, compute_capability: str | None) -> Library:
 
     TensorRT builds only for the GPU of this machine.
 
-    Raises BackendUnavailableError naming the extra to install.
+    Raises BackendUnavailableError with the extra to install.
     """
     if compiler == "auto" and compute_capability is not None:
         here = local_gpu()

@@ -38,7 +38,7 @@ def build_token_encoder(
 def build_bilm(
     checkpoint: Checkpoint, *, form: str = "padded", weight_format: WeightFormat = FP32
 ) -> onnx.ModelProto:
-    """word_vectors, word_index, lengths, mixes and states -> every output, and states."""
+    """word_vectors, word_index, lengths, mixes and states -> every output and the final states."""
     graph = GraphBuilder(f"bilm_{form}")
     writer, P = Writer(graph, checkpoint, weight_format), checkpoint.config.projection_dim
     inputs = {

@@ -32,7 +32,7 @@ def kept_in_fp32(checkpoint: Checkpoint) -> dict[str, str]:
 
 
 class _Observed:
-    """A weight format that notes the input and the output of every product of another one."""
+    """A weight format that records the input and the output of every product of another one."""
 
     def __init__(self, inner: WeightFormat) -> None:
         self._inner = inner

@@ -55,7 +55,7 @@ def omitted_shapes(config: ElmoConfig) -> list[str]:
 
 
 def parity_cases(config: ElmoConfig, stored: Sequence[NamedMix] = ()) -> Iterator[Case]:
-    """Every shape of SHAPES that is not `too_large`, one sentence of no tokens, and English.
+    """Every shape of SHAPES that is not `too_large`, one sentence without tokens, and English.
 
     The first sentence fills the length, the second has no tokens, the others are ragged. The mixes
     that a bundle stores are tried on English and on the last of the shapes.
