@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from elmo_deploy.benchmark.loads import Load, Sentence
-from elmo_runtime.characters import MARKS, char_ids, trim
+from elmo_runtime.characters import BOUNDARY_TOKENS, char_ids, trim
 from elmo_runtime.config import ElmoConfig
 
 GEMM_SIZE = 1024
@@ -37,7 +37,7 @@ def read_rate(threads: int) -> float:
 
 def operations_of(config: ElmoConfig, load: Load) -> float:
     """The minimum operations of one pass: distinct words once per call, no padding."""
-    steps = load.n_tokens + len(MARKS) * load.n_sentences
+    steps = load.n_tokens + len(BOUNDARY_TOKENS) * load.n_sentences
     in_words = sum(_word_operations(config, call) for call in load.calls)
     return in_words + steps * 2 * 2 * _recurrent_weights(config, inputs=1)
 
@@ -47,7 +47,7 @@ def read_bytes_of(config: ElmoConfig, load: Load) -> float:
 
     It reads recurrent weights at every step of the longest sentence, the others once per call.
     """
-    steps = sum(max(map(len, call)) + len(MARKS) for call in load.calls)
+    steps = sum(max(map(len, call)) + len(BOUNDARY_TOKENS) for call in load.calls)
     once = _word_weights(config) + 2 * (
         _recurrent_weights(config, inputs=1) - _recurrent_weights(config, inputs=0)
     )
@@ -77,7 +77,7 @@ def _word_operations(config: ElmoConfig, call: Sequence[Sentence]) -> float:
     F = config.n_filters
     linear = 2 * config.n_highway * F * F + F * config.projection_dim
     each = 2.0 * (windows * config.char_embedding_dim + linear)
-    return float((len(words) + len(MARKS)) * each)
+    return float((len(words) + len(BOUNDARY_TOKENS)) * each)
 
 
 def _fastest(work: Callable[[], object]) -> float:

@@ -233,7 +233,9 @@ def add_sentence_marks(char_ids: Tensor, lengths: Tensor) -> Tensor:
     """(batch, length, characters) -> (batch, length + 2, characters): <S> before, </S> after."""
     batch, length, width = char_ids.shape
     begin, end = (
-        torch.tensor(characters.mark_row(mark, width), dtype=char_ids.dtype, device=char_ids.device)
+        torch.tensor(
+            characters.boundary_row(mark, width), dtype=char_ids.dtype, device=char_ids.device
+        )
         for mark in (characters.BEGIN_SENTENCE, characters.END_SENTENCE)
     )
     marked = char_ids.new_zeros(batch, length + 2, width)

@@ -15,13 +15,13 @@ from elmo_runtime.errors import InputError
 BEGIN_SENTENCE, END_SENTENCE, BEGIN_WORD, END_WORD, PADDING = 256, 257, 258, 259, 260
 N_RAW_CHARACTERS = 261  # bytes 0..255 and the five special ids above
 N_CHARACTERS = 262  # inference adds 1 to every id; 0 means "no token"
-MARKS = {"<S>": BEGIN_SENTENCE, "</S>": END_SENTENCE}  # the boundary tokens
+BOUNDARY_TOKENS = {"<S>": BEGIN_SENTENCE, "</S>": END_SENTENCE}
 
 
-def mark_row(mark: int, max_characters: int = 50) -> NDArray[np.int32]:
+def boundary_row(token_id: int, max_characters: int = 50) -> NDArray[np.int32]:
     """The shifted row (max_characters,) of a boundary token: begin of word, its id, end of word."""
     row = np.full(max_characters, PADDING, np.int32)
-    row[:3] = (BEGIN_WORD, mark, END_WORD)
+    row[:3] = (BEGIN_WORD, token_id, END_WORD)
     return row + 1
 
 
@@ -100,9 +100,9 @@ def _rows(words: list[str], max_characters: int) -> NDArray[np.int32]:
     # A mask is filled row by row, so the bytes of all words can be one string.
     rows[:, 1:-1][inside] = np.frombuffer(b"".join(encoded), np.uint8).astype(np.int32) + 1
     rows[np.arange(len(words)), sizes + 1] = END_WORD + 1
-    for token, mark in MARKS.items():
+    for token, mark in BOUNDARY_TOKENS.items():
         if token in words:
-            rows[words.index(token)] = mark_row(mark, max_characters)
+            rows[words.index(token)] = boundary_row(mark, max_characters)
     return rows
 
 

@@ -18,7 +18,7 @@ from elmo_runtime.backends.base import Backend, BackendOptions
 from elmo_runtime.backends.chain import BackendChain
 from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.call_site import user_stacklevel
-from elmo_runtime.characters import MARKS
+from elmo_runtime.characters import BOUNDARY_TOKENS
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.errors import BundleError, InputError
 from elmo_runtime.inference.call_gate import CallGate
@@ -453,7 +453,7 @@ def _chunks(sentences: Iterable[list[str]], budget: int) -> Iterator[list[list[s
     size = 0
     for sentence in sentences:
         chunk.append(sentence)
-        size += len(sentence) + len(MARKS)
+        size += len(sentence) + len(BOUNDARY_TOKENS)
         if size >= budget:
             yield chunk
             chunk, size = [], 0

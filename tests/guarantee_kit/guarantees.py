@@ -74,7 +74,7 @@ GUARANTEES = (
         "T2",
         "A fork after loading raises a clear error, spawn works; close() waits for running calls, a"
         " second close() does nothing",
-        kept_in=("tests.runtime.inference.test_lifecycle",),
+        kept_in=("tests.runtime.inference.test_call_gate",),
     ),
     Guarantee(
         "R1", "After warm-up, memory grows by at most 8 MiB over random shapes", gpu="TensorRT"

@@ -1,6 +1,6 @@
 """T1: one Embedder serves many threads with the bits of one.
 
-T2 is in tests/runtime/inference/test_lifecycle.py.
+T2 is in tests/runtime/inference/test_call_gate.py.
 """
 
 from __future__ import annotations

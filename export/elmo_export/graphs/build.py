@@ -16,7 +16,7 @@ from elmo_export.graphs.padded import PaddedForm
 from elmo_export.graphs.token_encoder import encode_words
 from elmo_export.graphs.weight_formats import FP32, WeightFormat
 from elmo_export.graphs.writer import Writer
-from elmo_runtime.characters import BEGIN_SENTENCE, END_SENTENCE, mark_row
+from elmo_runtime.characters import BEGIN_SENTENCE, END_SENTENCE, boundary_row
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.mixes import uses_layer_norm
 
@@ -69,7 +69,8 @@ def build_joined(
 def _boundary_tokens(graph: GraphBuilder, config: ElmoConfig) -> Value:
     """The character ids (2, max characters) of `<S>` and `</S>`."""
     rows = [
-        mark_row(mark, config.max_characters_per_token) for mark in (BEGIN_SENTENCE, END_SENTENCE)
+        boundary_row(mark, config.max_characters_per_token)
+        for mark in (BEGIN_SENTENCE, END_SENTENCE)
     ]
     return graph.initializer("sentence_marks", np.stack(rows))
 

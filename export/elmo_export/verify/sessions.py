@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from elmo_export.verify.fp16_rounding import with_roundings
 from elmo_runtime.backends.onnxruntime.backend import EXTERNAL_DATA, import_onnxruntime
 from elmo_runtime.bundle.manifest import Graph
-from elmo_runtime.characters import BEGIN_SENTENCE, END_SENTENCE, mark_row
+from elmo_runtime.characters import BEGIN_SENTENCE, END_SENTENCE, boundary_row
 from elmo_runtime.errors import BackendUnavailableError
 
 Array = NDArray[Any]
@@ -50,7 +50,7 @@ def distinct_words(char_ids: Array, lengths: Array) -> tuple[Array, Array]:
     """(batch, length, characters) -> distinct words with boundary tokens, and word_index."""
     batch, length, width = char_ids.shape
     real = np.arange(length) < lengths[:, None]
-    marks = [mark_row(mark, width) for mark in (BEGIN_SENTENCE, END_SENTENCE)]
+    marks = [boundary_row(mark, width) for mark in (BEGIN_SENTENCE, END_SENTENCE)]
     rows = np.concatenate([marks, char_ids[real]])
     words, numbers = np.unique(rows, axis=0, return_inverse=True)
     numbers = numbers.reshape(-1)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elmo_runtime.backends.base import Backend, BiLmInputs
-from elmo_runtime.characters import MARKS, char_ids
+from elmo_runtime.characters import BOUNDARY_TOKENS, char_ids
 from elmo_runtime.config import ElmoConfig
 from elmo_runtime.inference.batching import IndexedWords
 from elmo_runtime.inference.long_sentences import SMALLEST, compute_long_sentence
@@ -51,7 +51,8 @@ class BatchComputer:
 
         start has one row per sentence. Raises DeviceMemoryError if the batch is too large.
         """
-        if len(sentences) == 1 and len(sentences[0]) > max(self._budget, SMALLEST) - len(MARKS):
+        most = max(self._budget, SMALLEST) - len(BOUNDARY_TOKENS)
+        if len(sentences) == 1 and len(sentences[0]) > most:
             return self._compute_long(sentences[0], request, names, start)
         batch = IndexedWords.of(sentences)
         words = self._words.identified(batch.words)

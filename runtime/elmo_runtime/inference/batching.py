@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from elmo_runtime.characters import MARKS
+from elmo_runtime.characters import BOUNDARY_TOKENS
 from elmo_runtime.inference.word_cache import Word
 
 MOST_PADDED = 4  # padded positions in the results of a packed group, per token of the budget
-BEGIN, END = MARKS  # <S> and </S> are computed like tokens
+BEGIN, END = BOUNDARY_TOKENS  # <S> and </S> are computed like tokens
 
 
 def batches(
@@ -34,12 +34,12 @@ def batches(
     order = rows[np.argsort(-lengths[rows], kind="stable")]
     start = 0
     while start < len(order):
-        marked_length = int(lengths[order[start]]) + len(MARKS)
+        marked_length = int(lengths[order[start]]) + len(BOUNDARY_TOKENS)
         fits = longest is None or marked_length <= longest
         places = token_budget * (MOST_PADDED if packed else 1)
         count = max(1, places // marked_length) if fits else 1
         if packed:
-            marked = lengths[order[start : start + count]].astype(np.int64) + len(MARKS)
+            marked = lengths[order[start : start + count]].astype(np.int64) + len(BOUNDARY_TOKENS)
             count = max(1, int(np.searchsorted(np.cumsum(marked), token_budget, side="right")))
         yield order[start : start + count]
         start += count
@@ -61,9 +61,9 @@ class IndexedWords:
     @classmethod
     def of_marked(cls, rows: Sequence[Sequence[Word]]) -> IndexedWords:
         """Number the words of rows as they are; a graph drops the first and last position."""
-        lengths = np.array([len(row) - len(MARKS) for row in rows], np.int32)
+        lengths = np.array([len(row) - len(BOUNDARY_TOKENS) for row in rows], np.int32)
         # At least length 1, because no graph accepts a batch without a position for a token.
-        word_index = np.zeros((len(rows), max(lengths.max(), 1) + len(MARKS)), np.int32)
+        word_index = np.zeros((len(rows), max(lengths.max(), 1) + len(BOUNDARY_TOKENS)), np.int32)
         number: dict[Word, int] = {}
         for places, row in zip(word_index, rows, strict=True):
             places[: len(row)] = [number.setdefault(word, len(number)) for word in row]
