@@ -26,7 +26,19 @@ def boundary_row(token_id: int, max_characters: int = 50) -> NDArray[np.int32]:
 
 
 def char_ids(tokens: Sequence[str], *, max_characters: int = 50) -> NDArray[np.int32]:
-    """Tokens -> (tokens, max_characters) shifted ids; each distinct token is mapped once."""
+    """The character ids of tokens, as the character CNN reads them.
+
+    Args:
+        tokens: Any strings; each distinct token is mapped once.
+        max_characters: The size of a row; a token keeps max_characters - 2 bytes of UTF-8.
+
+    Returns:
+        int32 ids, shape (tokens, max_characters), shifted by one because 0 means "no token".
+
+    Examples:
+        >>> char_ids(["cat"], max_characters=7).tolist()
+        [[259, 100, 98, 117, 260, 261, 261]]
+    """
     row_of: dict[str, int] = {}
     index = [row_of.setdefault(token, len(row_of)) for token in tokens]
     rows = _rows(list(row_of), max_characters)

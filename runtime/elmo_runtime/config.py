@@ -16,17 +16,31 @@ ACTIVATIONS = ("relu", "tanh")
 
 @dataclass(frozen=True, kw_only=True)
 class ElmoConfig:
-    """The sizes of an ELMo, as numbers of units; a clip of None is no clip.
+    """The sizes of an ELMo, as in Peters et al. 2018 and the published `options.json` files.
 
-    Source: Peters et al. 2018, and the `options.json` files published with the models.
+    Attributes:
+        projection_dim: P, the width of a token vector and of one LSTM direction.
+        lstm_dim: C, the width of the LSTM cell.
+        n_layers: The number of LSTM layers per direction.
+        use_skip_connections: Whether each layer after the first adds its input to its output.
+        char_embedding_dim: The width of a character embedding.
+        filters: (width in characters, number of filters) of each convolution.
+        n_highway: The number of highway layers.
+        cell_clip: The largest absolute value of a cell; None is no clip.
+        proj_clip: The largest absolute value of a projection; None is no clip.
+        activation: The activation of the convolutions, "relu" or "tanh".
+        max_characters_per_token: The size of a row of character ids.
+
+    Raises:
+        ConfigError: A size that no ELMo can have.
     """
 
-    projection_dim: int  # P, the width of a token vector and of one LSTM direction
-    lstm_dim: int  # C, the width of the LSTM cell
+    projection_dim: int
+    lstm_dim: int
     n_layers: int
     use_skip_connections: bool
     char_embedding_dim: int
-    filters: tuple[tuple[int, int], ...]  # (width in characters, number of filters)
+    filters: tuple[tuple[int, int], ...]
     n_highway: int
     cell_clip: float | None = None
     proj_clip: float | None = None
@@ -76,7 +90,14 @@ class ElmoConfig:
     def from_options(cls, options: Mapping[str, Any]) -> ElmoConfig:
         """Read the content of an `options.json`; keys used only in training are ignored.
 
-        Raises ConfigError with the key that is missing or wrong.
+        Args:
+            options: The parsed JSON, with the keys of AllenNLP or bilm-tf.
+
+        Returns:
+            The sizes of the ELMo.
+
+        Raises:
+            ConfigError: A key is missing or wrong.
         """
         lstm, char_cnn = _section(options, "lstm"), _section(options, "char_cnn")
         embedding = _section(char_cnn, "embedding")

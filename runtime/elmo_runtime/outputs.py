@@ -108,6 +108,15 @@ class Embeddings(Mapping[str, Rows]):
         config: The options of the ELMo.
         dtype: float32 or float16.
         state: The state after the last boundary token, if the call carried a state.
+
+    Examples:
+        >>> import numpy as np
+        >>> vectors = [np.ones((3, 4), np.float32), np.ones((1, 4), np.float32)]
+        >>> out = Embeddings({"elmo": vectors}, np.array([3, 1]), None, np.dtype("float32"))
+        >>> out.elmo[1].shape
+        (1, 4)
+        >>> "default" in out
+        False
     """
 
     vectors: Mapping[str, list[FloatArray] | FloatArray]

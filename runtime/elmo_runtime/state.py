@@ -22,14 +22,33 @@ WARM_STATE = "state/warm.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """h (layers, 2, rows, P) and c (layers, 2, rows, C), float32; axis 1 is forward, backward."""
+    """The LSTM state of some sentences; axis 1 of both arrays is forward, backward.
+
+    Attributes:
+        h: The projected outputs, float32 (layers, 2, rows, P).
+        c: The cells, float32 (layers, 2, rows, C).
+
+    Examples:
+        >>> import numpy as np
+        >>> state = State(np.zeros((2, 2, 1, 8), np.float32), np.zeros((2, 2, 1, 24), np.float32))
+        >>> state.first(3)
+        State of 3 rows: h (2, 2, 3, 8), c (2, 2, 3, 24)
+    """
 
     h: NDArray[np.float32]
     c: NDArray[np.float32]
 
     @classmethod
     def zeros(cls, config: ElmoConfig, rows: int) -> State:
-        """The zero state of `rows` sentences."""
+        """The zero state.
+
+        Args:
+            config: The options of the ELMo, such as `embedder.config`.
+            rows: The number of sentences.
+
+        Returns:
+            A state of zeros with this number of rows.
+        """
         shape = (config.n_layers, 2, rows)
         return cls(
             np.zeros((*shape, config.projection_dim), np.float32),

@@ -94,12 +94,19 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle on disk, all of whose files match its manifest."""
+    """A bundle on disk, all of whose files match its manifest; `Bundle.open` opens one.
+
+    Attributes:
+        path: The directory.
+        manifest: The content of manifest.json without the list of files.
+        files: The listed files by name, such as "graphs/bilm.packed.fp32.onnx".
+        digest: The SHA-256 of manifest.json, which identifies the bundle.
+    """
 
     path: Path
     manifest: Manifest
-    files: Mapping[str, FileEntry]  # by name, e.g. "graphs/bilm.packed.fp32.onnx"
-    digest: str  # SHA-256 of manifest.json, which identifies the bundle
+    files: Mapping[str, FileEntry]
+    digest: str
 
     def __repr__(self) -> str:
         return f"Bundle({str(self.path)!r}, {', '.join(self.precisions)})"
@@ -134,7 +141,16 @@ class Bundle:
     def open(cls, path: Path) -> Bundle:
         """Check every file, then read the manifest.
 
-        Raises BundleCorruptError (changed, missing or unexpected file) or BundleVersionError.
+        Args:
+            path: The bundle directory.
+
+        Returns:
+            The bundle, whose files are read when they are needed.
+
+        Raises:
+            BundleError: The directory is not a bundle.
+            BundleCorruptError: A file is changed, missing or unexpected.
+            BundleVersionError: Another version of this package made the bundle.
         """
         path = Path(path)
         if not path.is_dir():
@@ -156,7 +172,15 @@ class Bundle:
     def read(self, name: str) -> bytes:
         """The content of a listed file. The digest of the returned bytes is checked.
 
-        Raises BundleError for a file that is not listed, BundleCorruptError for a changed one.
+        Args:
+            name: A name in `files`.
+
+        Returns:
+            All bytes of the file.
+
+        Raises:
+            BundleError: The file is not listed.
+            BundleCorruptError: The file has changed.
         """
         if name not in self.files:
             raise BundleError(f"{self.path} holds no {name}", hint="export the bundle again")
