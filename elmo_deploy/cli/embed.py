@@ -192,12 +192,12 @@ def embed(
     batch: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
 ) -> None:
     """Embed sentences into a file or a Parquet directory, in order and in bounded memory."""
+    from elmo_deploy.cli._embed.checks import check_directory_options, check_file_options
+    from elmo_deploy.cli._embed.directory import embed_directory
     from elmo_deploy.cli._embed.file import embed_file, is_file_name
-    from elmo_deploy.cli._embed.folder import embed_folder
     from elmo_deploy.cli._options.mixes import mix_options
     from elmo_deploy.cli._options.renamed import renamed
     from elmo_runtime.bulk import BlockLimits, Corpus, Fields, Shard, find_sources
-    from elmo_runtime.errors import InputError
     from elmo_runtime.options import CpuOptions, GpuOptions
 
     names = (renamed("--output", output, "--outputs", outputs) or "elmo").split(",")
@@ -214,21 +214,9 @@ def embed(
     }
     mixing = mix_options(mix, mix_weights, gamma, outputs=names)
     if is_file_name(out):
-        if resume or shard != "0/1":
-            raise InputError(
-                f"{out} is one file, which cannot be resumed or divided into shards",
-                hint="write a Parquet directory: -o vectors/",
-            )
-        if rows is not None and state != "carry":
-            raise InputError(
-                f"--rows {rows} has no effect with --state {state}",
-                hint="add --state carry, or omit --rows",
-            )
-        if len(names) > 1:
-            raise InputError(
-                f"{out} is one file and takes one output, but --outputs names {', '.join(names)}",
-                hint="write a Parquet directory: -o vectors/",
-            )
+        check_file_options(
+            out, outputs=names, divided=resume or shard != "0/1", rows=rows, state=state
+        )
         keys = "sentence" if use_sentence_keys else "forget" if forget_sentences else "index"
         embed_file(
             bundle,
@@ -249,12 +237,8 @@ def embed(
         "--forget-sentences": forget_sentences,
         "--rows": rows,
     }
-    for option in (option for option, given in file_options.items() if given):
-        raise InputError(
-            f"{option} has no effect on {out}, a Parquet directory",
-            hint="write a file: -o vectors.hdf5",
-        )
-    embed_folder(
+    check_directory_options(out, file_options)
+    embed_directory(
         bundle,
         corpus,
         out,

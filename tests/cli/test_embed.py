@@ -49,8 +49,8 @@ def test_every_format_contains_the_vectors_of_the_library(
 ):
     out = tmp_path / f"out{suffix}"
     assert run("embed", bundle, text, "-o", out, "--outputs", output).code == 0
-    for actual, wanted in zip(read(out, output), expected[output], strict=True):
-        np.testing.assert_array_equal(actual, wanted)
+    for actual, reference in zip(read(out, output), expected[output], strict=True):
+        np.testing.assert_array_equal(actual, reference)
 
 
 def test_stdin_and_half_precision_and_the_summary_as_json(run, bundle, expected, tmp_path):
@@ -187,3 +187,11 @@ def test_a_missing_input_and_a_missing_bundle_are_named(run, bundle, text, tmp_p
     assert answer.code == 2 and "absent.txt does not exist" in answer.stderr
     answer = run("embed", tmp_path / "absent", text, "-o", tmp_path / "out.npz")
     assert answer.code == 5 and "is not a bundle directory" in answer.stderr
+
+
+def test_the_summary_counts_in_plain_words(run, bundle, tmp_path):
+    """The summary of one sentence said "1 sentences"."""
+    answer = run("embed", bundle, "-", "-o", tmp_path / "out.npz", typed=b"cat\n")
+    assert answer.stderr.startswith("1 sentence, 1 token, ")
+    answer = run("embed", bundle, "-", "-o", tmp_path / "out", typed=b"the cat\n")
+    assert "1 sentence, 2 tokens" in answer.stderr and "1 part written" in answer.stderr

@@ -50,7 +50,7 @@ def report_skipped(lines: Sequence[str]) -> None:
     for line in lines[:SKIPPED_SHOWN]:
         stderr().print(f"skipped {line}")
     if len(lines) > SKIPPED_SHOWN:
-        stderr().print(f"skipped {len(lines) - SKIPPED_SHOWN} more lines")
+        stderr().print(f"skipped {counted(len(lines) - SKIPPED_SHOWN, 'more line')}")
 
 
 def report_cut(tokens: int, room: int) -> None:
@@ -71,6 +71,11 @@ def table(title: str, columns: Iterable[str], rows: Sequence[Sequence[object]]) 
     for row in rows:
         drawn.add_row(*(cell if isinstance(cell, Text) else str(cell) for cell in row))
     return drawn
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: 1 sentence, 2,000 sentences."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def size(count: float) -> str:

@@ -50,7 +50,8 @@ class Meter:
 
     def __str__(self) -> str:
         rate = f"{self.summary()['tokens_per_second']:,.0f} tokens/s"
-        return f"{self.sentences:,} sentences, {self.tokens:,} tokens, {rate}"
+        sentences = terminal.counted(self.sentences, "sentence")
+        return f"{sentences}, {terminal.counted(self.tokens, 'token')}, {rate}"
 
     def summary(self) -> dict[str, float]:
         """The totals. Call it after the `with` block."""

@@ -53,7 +53,15 @@ def progress() -> Iterator[Callable[[str, float], None]]:
 
 def table(rows: Iterable[Mapping[str, Any]]) -> Table:
     """One row per output and graph."""
-    columns = ("precision", "graph", "output", "max abs error", "min cosine", "worst case", "")
+    columns = (
+        "precision",
+        "graph",
+        "output",
+        "max abs error",
+        "min cosine",
+        "worst case",
+        "result",
+    )
     return terminal.table("reference and graph", columns, [_cells(row) for row in rows])
 
 

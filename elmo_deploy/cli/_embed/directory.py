@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from elmo_deploy.cli._terminal import console as terminal
+from elmo_deploy.cli._terminal.console import counted
 from elmo_deploy.cli._terminal.meter import Meter
 from elmo_runtime.bulk import BlockLimits, Corpus, Shard, Summary, embedding_job
 from elmo_runtime.bulk.journal import check_folder
@@ -15,7 +16,7 @@ from elmo_runtime.errors import InputError
 from elmo_runtime.signals import StopRequest
 
 
-def embed_folder(
+def embed_directory(
     bundle: Path,
     corpus: Corpus,
     out: Path,
@@ -66,6 +67,8 @@ def embed_folder(
 
 
 def _parts(summary: Summary) -> str:
-    text = f"{summary.parts_written} parts written, {summary.parts_found} already complete:"
-    text += f" {summary.sentences:,} sentences, {len(summary.skipped)} lines skipped"
+    text = f"{counted(summary.parts_written, 'part')} written"
+    text += f", {summary.parts_found:,} already complete:"
+    text += f" {counted(summary.sentences, 'sentence')}"
+    text += f", {counted(len(summary.skipped), 'line')} skipped"
     return f"{text}; stopped before the end, continue with --resume" if summary.stopped else text
