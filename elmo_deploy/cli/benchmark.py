@@ -73,7 +73,7 @@ def benchmark(
 ) -> None:
     """Measure latency, throughput, load time and memory of several systems in one run.
 
-    Differences that are not significant are reported as "no difference".
+    Every ratio is reported with its range, and with a note if it is not significant.
     """
     if out is not None:
         import elmo_deploy.benchmark.report.html  # noqa: F401 # A missing matplotlib is reported now.

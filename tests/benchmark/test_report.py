@@ -18,11 +18,16 @@ from elmo_deploy.benchmark.report.statistics import Ratio
     ("ratio", "text"),
     [
         (None, "baseline"),
-        (Ratio(1.2, 0.9, 1.5), "no difference"),
+        (Ratio(1.2, 0.9, 1.5), "1.20x (0.90-1.50), not significant"),
+        (
+            Ratio(10.5, 9.9, 11.2, enough_rounds=False),
+            "10.50x (9.90-11.20), not enough rounds to be sure",
+        ),
         (Ratio(2.0, 1.8, 2.2), "2.00x (1.80-2.20)"),
     ],
 )
-def test_a_ratio_within_the_spread_is_not_given(ratio, text):
+def test_a_ratio_is_always_shown_with_its_range(ratio, text):
+    """The table said "no difference" without a number beside 37,189 against 3,529 tokens/s."""
     assert describe_ratio(ratio) == text
 
 
@@ -33,11 +38,11 @@ def test_json_holds_machine_versions_and_figures(report, tmp_path):
     assert content["rows"][0]["latency"]["p50"] == report.rows[0].latency.p50
 
 
-def test_json_has_no_infinity(report, tmp_path):
-    """JSON knows no Infinity, and five rounds give an open interval."""
-    row = replace(report.rows[1], ratio=Ratio(1.0, 0.0, float("inf")))
+def test_json_states_whether_the_rounds_were_enough(report, tmp_path):
+    row = replace(report.rows[1], ratio=Ratio(2.0, 1.5, 2.5, enough_rounds=False))
     write_json(replace(report, rows=(row,)), tmp_path / "benchmark.json")
-    assert "Infinity" not in (tmp_path / "benchmark.json").read_text()
+    ratio = json.loads((tmp_path / "benchmark.json").read_text())["rows"][0]["ratio"]
+    assert (ratio["enough_rounds"], ratio["is_a_difference"]) == (False, False)
 
 
 def test_csv_has_a_line_for_every_row(report, tmp_path):

@@ -20,9 +20,10 @@ img { max-width: 100%; } dt { font-weight: 600; } dd { margin: 0 0 .4em 1em; }
 """
 HOW_TO_READ = """
 The systems took turns in one run, each in a separate process, so that a slow minute affects all of
-them. A ratio compares systems in the same round; the interval after it contains the true median
-with 95 % confidence. If the interval contains 1, the table says "no difference". For fewer than 100
-calls, p99 is the slowest call.
+them. A ratio compares systems in the same round; the range after it contains the true median with
+95 % confidence. A ratio whose range contains 1 is "not significant". With fewer than six rounds,
+the range goes from the smallest to the largest ratio, which is not enough to be sure.
+For fewer than 100 calls, p99 is the slowest call.
 """
 
 

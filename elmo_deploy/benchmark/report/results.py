@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -99,12 +98,13 @@ def rows_of_load(
 
 
 def describe_ratio(ratio: Ratio | None) -> str:
-    """The ratio for a table cell; one that is not significant is not shown as a number."""
+    """The ratio and its range for a table cell, with what keeps them from being significant."""
     if ratio is None:
         return "baseline"
-    if not ratio.is_a_difference:
-        return "no difference"
-    return f"{ratio.median:.2f}x ({ratio.low:.2f}-{ratio.high:.2f})"
+    numbers = f"{ratio.median:.2f}x ({ratio.low:.2f}-{ratio.high:.2f})"
+    if not ratio.enough_rounds:
+        return f"{numbers}, not enough rounds to be sure"
+    return numbers if ratio.is_a_difference else f"{numbers}, not significant"
 
 
 def speed_cells(report: Report, load: str) -> list[dict[str, object]]:
@@ -145,10 +145,7 @@ def as_mapping(report: Report) -> dict[str, Any]:
     for row, cells in zip(report.rows, content["rows"], strict=True):
         del cells["calls"]
         if row.ratio is not None:
-            cells["ratio"] |= {
-                "high": _finite(row.ratio.high),
-                "is_a_difference": row.ratio.is_a_difference,
-            }
+            cells["ratio"] |= {"is_a_difference": row.ratio.is_a_difference}
     return content
 
 
@@ -187,6 +184,7 @@ def csv_line(report: Report, row: Row) -> dict[str, object]:
         "ratio": row.ratio.median if row.ratio else None,
         "ratio_low": row.ratio.low if row.ratio else None,
         "ratio_high": row.ratio.high if row.ratio else None,
+        "enough_rounds": row.ratio.enough_rounds if row.ratio else None,
         "is_a_difference": row.ratio.is_a_difference if row.ratio else None,
         "disturbed_rounds": row.disturbed,
         "load_seconds": round(entry.footprint.load_seconds, 3),
@@ -198,7 +196,3 @@ def csv_line(report: Report, row: Row) -> dict[str, object]:
 
 def _megabytes(count: int | None) -> int | str:
     return "" if count is None else round(count / 1e6)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

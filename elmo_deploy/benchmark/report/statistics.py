@@ -32,30 +32,35 @@ class Latency:
 
 @dataclass(frozen=True)
 class Ratio:
-    """The speed relative to the baseline in the same rounds."""
+    """The speed relative to the baseline in the same rounds, with its range.
+
+    With enough rounds, the range contains the true median with 95 % confidence. With fewer, it goes
+    from the smallest to the largest ratio that was measured and proves nothing.
+    """
 
     median: float
     low: float
     high: float
+    enough_rounds: bool = True
 
     @property
     def is_a_difference(self) -> bool:
-        """False if the interval contains 1: both may be equally fast."""
-        return not self.low <= 1.0 <= self.high
+        """False if the range contains 1, so that both may be equally fast, or proves nothing."""
+        return self.enough_rounds and not self.low <= 1.0 <= self.high
 
 
 def speed_ratio(seconds: Sequence[float], baseline: Sequence[float]) -> Ratio:
-    """The paired ratio baseline / seconds of each round, and the interval of its median.
+    """The paired ratio baseline / seconds of each round, and the range of its median.
 
     The interval inverts the sign test, which makes no assumption about the distribution of times:
     the true median is between the k-th smallest and the k-th largest ratio unless k - 1 or fewer
-    rounds are on one side. With up to five rounds no interval reaches 95 %, so it is (0, infinity).
+    rounds are on one side. With up to five rounds no interval reaches 95 %.
     """
     ratios = sorted(b / s for s, b in zip(seconds, baseline, strict=True))
     outside = _rounds_outside(len(ratios))
     median = float(np.median(ratios))
     if outside is None:
-        return Ratio(median, 0.0, math.inf)
+        return Ratio(median, ratios[0], ratios[-1], enough_rounds=False)
     return Ratio(median, ratios[outside], ratios[-1 - outside])
 
 
