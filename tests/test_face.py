@@ -1,6 +1,8 @@
 """`import elmo_deploy` serves every step from weights to vectors, with types."""
 
 import contextlib
+import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -14,10 +16,12 @@ from elmo_deploy.importers.bilm_hdf5 import export_hdf5
 from random_models import random_checkpoint, tiny_config
 
 SCRIPT = """
+from typing import assert_type
+
+import elmo_deploy
 from elmo_deploy import (
     Bundle, Checkpoint, Embedder, EngineReport, ParityRow, build_engine, export, verify
 )
-from typing import assert_type
 
 checkpoint = Checkpoint.from_hdf5("options.json", "weights.hdf5")
 assert_type(checkpoint, Checkpoint)
@@ -26,6 +30,7 @@ checkpoint.write("checkpoint")
 assert_type(export(checkpoint, "bundle", precisions=["fp32", "fp16"]), Bundle)
 assert_type(verify("bundle"), tuple[ParityRow, ...])
 assert_type(build_engine("bundle", compute_capability="8.6"), EngineReport)
+assert_type(elmo_deploy.__version__, str)
 with Embedder.load("bundle") as elmo:
     assert_type(elmo, Embedder)
 """
@@ -90,18 +95,36 @@ def test_the_package_runs_as_a_module():
     assert done.stdout.strip() == f"elmo-deploy {elmo_deploy.__version__}"
 
 
-@pytest.mark.parametrize(
-    ("change", "error"),
-    [
-        ("", ""),
-        ("elmo_deploy.exprot", 'Module has no attribute "exprot"'),
-        ("export(3, 'bundle')", "incompatible type"),
-    ],
-)
-def test_a_script_of_a_user_is_type_checked(change, error, tmp_path):
+REPOSITORY = Path(__file__).parents[1]
+PACKAGES = [str(REPOSITORY / folder) for folder in ("runtime", "export", "")]
+
+
+def type_errors(checker: str, script: Path) -> str:
+    """The report of a type checker on a script; empty if it finds no error."""
+    if importlib.util.find_spec(checker) is None:
+        pytest.skip(f"{checker} is not installed")
+    config = script.parent / "pyrightconfig.json"
+    config.write_text(json.dumps({"typeCheckingMode": "strict", "extraPaths": PACKAGES}))
+    options = {
+        "mypy": ["--config-file", str(REPOSITORY / "pyproject.toml")],
+        "pyright": ["--project", str(script.parent), "--pythonpath", sys.executable],
+    }[checker]
+    files = [str(script)] if checker == "mypy" else []
+    command = [sys.executable, "-m", checker, *options, *files]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    return done.stdout + done.stderr if done.returncode else ""
+
+
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_a_script_of_a_user_is_type_checked(checker, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    assert type_errors(checker, tmp_path / "script.py") == ""
+
+
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_errors_in_a_script_of_a_user_are_found(checker, tmp_path):
     """Every name was Any, so that a type checker accepted every misspelling."""
-    (tmp_path / "script.py").write_text(f"import elmo_deploy\n{SCRIPT}{change}\n")
-    options = ["--config-file", str(Path(__file__).parents[1] / "pyproject.toml")]
-    command = [sys.executable, "-m", "mypy", *options, str(tmp_path / "script.py")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
-    assert (error in done.stdout) if error else done.returncode == 0, done.stdout
+    lines = ["elmo_deploy.exprot", "elmo_deploy.export(3, 'bundle')", "elmo_deploy.verify()"]
+    (tmp_path / "script.py").write_text("\n".join(["import elmo_deploy", *lines, ""]))
+    report = type_errors(checker, tmp_path / "script.py")
+    assert all(f"script.py:{line}:" in report for line in (2, 3, 4)), report
