@@ -21,19 +21,15 @@ class Form(Protocol):
 
     def tokens(self) -> list[Value]:
         """Token vectors, each direction in its own order of time."""
-        ...
 
     def layer(self, x: Sequence[Value], depth: int) -> tuple[list[Value], LstmValues]:
         """Inputs of a layer -> its outputs, and the states after each sentence's last step."""
-        ...
 
     def rows(self, layer: Sequence[Value]) -> list[Value]:
         """Vectors of a layer -> values (rows, P)."""
-        ...
 
     def positions(self) -> Value:
         """(batch, length, 2): the rows of a token's vectors; past a sentence, the row of zeros."""
-        ...
 
 
 def write_bilm(

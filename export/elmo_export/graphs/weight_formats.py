@@ -45,21 +45,17 @@ class WeightFormat(Protocol):
     @property
     def name(self) -> str:
         """The precision in the manifest and in the names of files."""
-        ...
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
         """The lanes of a padded layer: one product each."""
-        ...
 
     @property
     def stored(self) -> type[np.generic]:
         """The type of h and of input products between nodes."""
-        ...
 
     def max_convolution(self, graph: GraphBuilder, x: Value, weight: Weight, bias: Weight) -> Value:
         """FP32 (words, d, 1, characters) -> FP32 maxima over positions (words, count, 1, 1)."""
-        ...
 
     def product(
         self,
@@ -71,21 +67,17 @@ class WeightFormat(Protocol):
         bound: float = np.inf,
     ) -> Value:
         """FP32 (..., rows, K) @ weight + addend -> FP32 (..., rows, N). No |x| exceeds `bound`."""
-        ...
 
     def input_product(self, graph: GraphBuilder, x: Value, weight: Weight, bias: Value) -> Value:
         """What `gates` needs of the inputs (rows, P) of all steps: (rows, 4C)."""
-        ...
 
     def gates(
         self, graph: GraphBuilder, product: Value, h: Value, weight: Weight, bias: Value
     ) -> Value:
         """FP32 x Wx + h Wh + b, before the activations; `product` is the `input_product` of x."""
-        ...
 
     def store(self, graph: GraphBuilder, h: Value) -> Value:
         """FP32 -> the type `stored`."""
-        ...
 
 
 class Fp32Weights:
