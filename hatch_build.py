@@ -1,8 +1,8 @@
-"""Build hook of hatchling: compiles the library of the backend `native`, given a C++ compiler.
+"""Build hook of hatchling that compiles the native library if there is a C++ compiler.
 
-Without one the package is pure Python and ONNX Runtime computes on the CPU. ELMO_DEPLOY_NATIVE=off
-leaves the library out; =required makes a missing compiler an error (for wheels that are published);
-=auto is the default. CXX names another compiler.
+Without a compiler the package is pure Python, and ONNX Runtime computes on the CPU.
+ELMO_DEPLOY_NATIVE=off omits the library; =required makes a missing compiler an error, for published
+wheels; =auto is the default. CXX names another compiler.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ MODES = ("auto", "off", "required")
 
 
 class NativeHook(BuildHookInterface):
-    """Adds the compiled library to a wheel; an editable one has it next to its source."""
+    """Adds the compiled library to a wheel. An editable install has it next to its source."""
 
     PLUGIN_NAME = "custom"
 
@@ -37,9 +37,9 @@ class NativeHook(BuildHookInterface):
 
 
 def compile_native(root: Path) -> Path | None:
-    """The library of the backend `native`, or None with a message where it cannot be built.
+    """Build the native library; return None with a message if that is not possible.
 
-    Raises RuntimeError for an unknown ELMO_DEPLOY_NATIVE, and where =required fails.
+    Raises RuntimeError for an unknown ELMO_DEPLOY_NATIVE, and if =required fails.
     """
     mode, builder = _mode(), _load_builder(root / "build_native.py")
     library = root / builder.FOLDER / builder.NAME
@@ -52,7 +52,7 @@ def compile_native(root: Path) -> Path | None:
     except (builder.BuildError, ValueError) as error:
         if mode == "required":
             raise RuntimeError(f"the native library was not built: {error}") from error
-        print(f"elmo-deploy goes without its native library: {error}", file=sys.stderr)  # noqa: T201
+        print(f"elmo-deploy is installed without its native library: {error}", file=sys.stderr)  # noqa: T201
         return None
     return library
 
@@ -74,10 +74,10 @@ def _load_builder(path: Path):
 
 
 def find_compiler(cxx: str) -> list[str]:
-    """The words of the compiler's command; none where there is no compiler.
+    """The words of the compiler's command; empty if there is no compiler.
 
-    `cxx` is a program, whose path may hold blanks, or a command as a shell would read it. Raises
-    ValueError for a quotation that is not closed.
+    `cxx` is a program, whose path may contain blanks, or a command in the syntax of a shell. Raises
+    ValueError for an unclosed quotation.
     """
     if not cxx.strip():
         found = shutil.which("g++") or shutil.which("clang++")

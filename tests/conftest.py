@@ -15,9 +15,11 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real texts and the original authors' golden files, kept beside the checkout."""
+    """Real texts and the original authors' golden files, next to the checkout."""
     if not SHARED_DATA.is_dir():
-        pytest.skip(f"{SHARED_DATA} is absent: the golden files do not travel with the repository")
+        pytest.skip(
+            f"{SHARED_DATA} does not exist: the repository does not contain the golden files"
+        )
     return SHARED_DATA
 
 
@@ -29,12 +31,12 @@ def tiny_checkpoint() -> Checkpoint:
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its bundle, both forms of the graph in fp32; never written to."""
+    """Its bundle with both forms of the graphs in fp32. No test writes to it."""
     from elmo_deploy.model.reference import reference
     from elmo_export.export import export_bundle
 
     folder = tmp_path_factory.mktemp("tiny") / "bundle"
-    # Without native, "auto" is ONNX Runtime on every machine. The tests of native have their own.
+    # Without native weights, "auto" selects ONNX Runtime on every machine.
     export_bundle(
         tiny_checkpoint,
         folder,
@@ -46,7 +48,7 @@ def tiny_bundle(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture
 def oracle_of(tmp_path: Path) -> Callable[[Checkpoint], object]:
-    """Checkpoint -> the independent numpy ELMo, joined only by the published files."""
+    """Checkpoint -> the independent numpy ELMo, which reads only the published files."""
     from elmo_deploy.importers.bilm_hdf5 import export_hdf5
     from oracle import Oracle
 
@@ -60,7 +62,7 @@ def oracle_of(tmp_path: Path) -> Callable[[Checkpoint], object]:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """PyTorch on one thread: in a tiny model threads only wait for each other."""
+    """PyTorch on one thread, because the threads of a tiny model only wait for each other."""
     import torch
 
     threads = torch.get_num_threads()

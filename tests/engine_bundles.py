@@ -48,7 +48,7 @@ def write_fake_engine(
     compute_capability: str = "8.6",
     trusted: bool = True,
 ) -> Path:
-    """Add an engine that the fake TensorRT opens; its folder."""
+    """Add an engine that the fake TensorRT opens; return its directory."""
     opened = Bundle.open(bundle)
     encoder, bilm = (
         opened.graph(part, precision, forms=("padded",)) for part in ("token_encoder", "bilm")

@@ -1,8 +1,8 @@
-"""A GPU, its driver and TensorRT as far as the backend uses them, made of host memory.
+"""The parts of a GPU, its driver and TensorRT that the backend uses, in host memory.
 
-Faithful where it matters: device memory is separate and starts as NaN, a stream does nothing
-before it is synchronized, memory that was given back may not be touched, recorded work keeps the
-addresses that it was recorded with, and an engine computes what its ONNX graph computes.
+Device memory is separate and starts as NaN. A stream does nothing before it is synchronized.
+Freed memory cannot be accessed. Recorded work keeps the addresses of its recording. An engine
+computes its ONNX graph.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ Work = Callable[[], None]
 
 
 class Stream:
-    """A queue; `recording` takes the work while it is captured."""
+    """A queue. During a capture, `recording` takes the work."""
 
     def __init__(self, handle: int) -> None:
         self.handle = handle
         self.queue: list[Work] = []
         self.recording: list[Work] | None = None
-        self.spoilt = False
+        self.invalid = False
 
     def __int__(self) -> int:
         return self.handle
@@ -84,7 +84,7 @@ class FakeCudart(types.ModuleType):
         self.blocks: dict[int, np.ndarray[Any, Any]] = {}
         self.pinned: dict[int, np.ndarray[Any, Any]] = {}
         self.streams: dict[int, Stream] = {}
-        self.graphs = 0  # recordings that were not given back
+        self.graphs = 0  # recordings that were not destroyed
         self.launches = 0
         self.bytes_in = self.bytes_out = 0
         self.current = 0
@@ -119,7 +119,7 @@ class FakeCudart(types.ModuleType):
 
     def cudaMalloc(self, size):
         for stream in self.streams.values():
-            stream.spoilt |= stream.recording is not None  # not allowed while work is recorded
+            stream.invalid |= stream.recording is not None  # not allowed while work is recorded
         if self._used() + size > self.memory:
             return cudaError_t.cudaErrorMemoryAllocation, 0
         return OK, _allocate(self.blocks, size)
@@ -136,7 +136,7 @@ class FakeCudart(types.ModuleType):
         return (OK,)
 
     def device_bytes(self, address: int, size: int) -> np.ndarray[Any, Any]:
-        """A view of live device memory; anything else is an error of the caller."""
+        """A view of live device memory. Any other address is an error of the caller."""
         return _view(self.blocks, address, size)
 
     def cudaMemcpyAsync(self, dst, src, count, kind, stream):
@@ -185,12 +185,12 @@ class FakeCudart(types.ModuleType):
         return (OK,)
 
     def cudaStreamBeginCapture(self, stream, mode):
-        stream.recording, stream.spoilt = [], False
+        stream.recording, stream.invalid = [], False
         return (OK,)
 
     def cudaStreamEndCapture(self, stream):
         recorded, stream.recording = stream.recording, None
-        if stream.spoilt:
+        if stream.invalid:
             return cudaError_t.cudaErrorStreamCaptureInvalidated, None
         return OK, recorded
 
@@ -216,7 +216,7 @@ class FakeCudart(types.ModuleType):
 
 
 class ILogger:
-    """What the backend subclasses."""
+    """The base class of the backend's logger."""
 
     class Severity(enum.Enum):
         INTERNAL_ERROR = 0
@@ -272,7 +272,7 @@ class Runtime:
 
 
 class ICudaEngine:
-    """The graph itself; every vector output is given a second time as float16."""
+    """The ONNX graph. Every vector output also exists as float16."""
 
     def __init__(self, module: FakeTensorRt, logger: Any, sizes: Any, onnx_file: bytes) -> None:
         self.module, self.logger, self.sizes = module, logger, sizes
@@ -373,7 +373,7 @@ class IExecutionContext:
 
 
 def plan_of(onnx_file: bytes, sizes: dict[str, tuple[int, int, int]]) -> bytes:
-    """What the fake TensorRT takes for a plan."""
+    """A plan that the fake TensorRT opens."""
     header = json.dumps({"sizes": sizes, "bytes": len(onnx_file)}).encode()
     return MAGIC + header + b"\n" + onnx_file
 

@@ -1,4 +1,4 @@
-"""The original authors' golden vectors: 10 steps of 3 sentences, the state carried per row."""
+"""The original authors' golden vectors: 10 steps of 3 sentences, with a state per row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small random models in the native library, and every way to run them."""
+"""Small random models in the native library, and functions that run them."""
 
 from __future__ import annotations
 

@@ -18,9 +18,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 
 def character_ids(token: str, width: int = 50) -> list[int]:
-    """Ids of inference: raw id + 1. The literal tokens <S> and </S> are the sentence marks."""
-    marks = {"<S>": [256], "</S>": [257]}
-    inner = marks.get(token) or list(token.encode("utf-8", "ignore"))[: width - 2]
+    """Ids of inference: raw id + 1. The literal tokens <S> and </S> are the boundary tokens."""
+    boundaries = {"<S>": [256], "</S>": [257]}
+    inner = boundaries.get(token) or list(token.encode("utf-8", "ignore"))[: width - 2]
     raw = [258, *inner, 259]
     raw += [260] * (width - len(raw))
     return [number + 1 for number in raw]
@@ -28,7 +28,7 @@ def character_ids(token: str, width: int = 50) -> list[int]:
 
 @dataclass
 class State:
-    """h and c of each (direction, layer); what is absent is zero."""
+    """h and c of each (direction, layer). Missing entries are zero."""
 
     h: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
     c: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Clipped:
 
 
 class Oracle:
-    """One ELMo. `clipped` counts, over everything it ever computed, how often the clips bound."""
+    """One ELMo. `clipped` counts how often the clips changed a value."""
 
     def __init__(self, options: dict, weights: dict[str, np.ndarray]) -> None:
         self.lstm, self.cnn = options["lstm"], options["char_cnn"]
@@ -93,7 +93,7 @@ class Oracle:
         return gate * new + (1 - gate) * x
 
     def cell(self, key: tuple[int, int], x: np.ndarray, state: State) -> np.ndarray:
-        """One step of (direction, layer): advances the state and gives the output (P,)."""
+        """One step of (direction, layer): advance the state and return the output (P,)."""
         name = "RNN_{}/RNN/MultiRNNCell/Cell{}/LSTMCell".format(*key)
         size = self.lstm["dim"]
         h = state.h.get(key, np.zeros(self.lstm["projection_dim"]))
@@ -124,8 +124,7 @@ class Oracle:
 
     def sentence(self, rows: Sequence[Sequence[int]], state: State) -> np.ndarray:
         """Character ids of the tokens -> (n_layers + 1, n, 2P); advances the state."""
-        marks = (character_ids(mark, self.width) for mark in ("<S>", "</S>"))
-        begin, end = marks
+        begin, end = (character_ids(token, self.width) for token in ("<S>", "</S>"))
         tokens = [self.token_vector(ids) for ids in [begin, *rows, end]]
         forward = self.direction(0, tokens, state)
         backward = [layer[::-1] for layer in self.direction(1, tokens[::-1], state)]

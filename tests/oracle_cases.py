@@ -1,4 +1,4 @@
-"""Models, batches and what the oracle says of them, in the shapes of the graphs' outputs."""
+"""Models, batches and the oracle's outputs, in the shapes of the graphs' outputs."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ MODELS = {
 MIX_WEIGHTS, GAMMA = np.array([[0.3, -1.0, 0.8, 0.1], [0.0, 2.0, 0.5, -0.5]]), np.array([1.5, -0.4])
 
 
-def expected_outputs(judge, batches):
-    """What the oracle says of the last of the batches, in the shapes of the graphs."""
-    config = judge.lstm
+def expected_outputs(model, batches):
+    """The oracle's outputs for the last batch, in the shapes of the graphs."""
+    config = model.lstm
     states = [oracle.State() for _ in batches[0]]
     for batch in batches:
         found = [
-            judge.embed(sentence, state) for sentence, state in zip(batch, states, strict=True)
+            model.embed(sentence, state) for sentence, state in zip(batch, states, strict=True)
         ]
     length = max(map(len, batches[-1]))
     layers = [np.pad(one, [(0, 0), (0, length - one.shape[1]), (0, 0)]) for one in found]

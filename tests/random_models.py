@@ -1,4 +1,4 @@
-"""Small random ELMos as checkpoints, of gains that keep rounding as small as it is."""
+"""Checkpoints of small random ELMos, with gains that do not amplify rounding."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def random_checkpoint(config: ElmoConfig, *, seed: int = 0) -> Checkpoint:
 
 
 def clipped_checkpoint() -> Checkpoint:
-    """Clips so tight that over 5 % of the cells and of the projections run into them.
+    """Tight clips, which bind for over 5 % of the cells and of the projections.
 
-    The gains stay as they are: of larger ones the clips bind too, but such a model is chaotic and
-    amplifies the rounding of float32 to 6e-4, which hides what a test of parity is after.
+    The gains stay as they are. Clips also bind with larger gains, but such a model is sensitive: it
+    amplifies the rounding of float32 to 6e-4, which hides the errors that a parity test looks for.
     """
     return random_checkpoint(tiny_config(cell_clip=0.7, proj_clip=0.3), seed=1)

@@ -1,4 +1,4 @@
-"""Exported bundles on ONNX Runtime's CPU give the golden vectors and what the oracle computes."""
+"""Exported bundles reproduce the golden vectors and the oracle on ONNX Runtime's CPU."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture
 def embedder_of(tmp_path):
-    """Checkpoint -> its bundle, opened so that each row of a call continues the last call's."""
+    """Checkpoint -> its bundle, opened so that each row continues from the previous call."""
     opened = []
 
     def open_bundle(checkpoint, forms=("padded", "packed")):
@@ -48,7 +48,7 @@ def embedder_of(tmp_path):
 
 @pytest.mark.parametrize("form", ["packed", "padded"])
 @pytest.mark.parametrize("golden", GOLDEN, ids=lambda golden: golden.folder)
-def test_the_golden_vectors_come_out_of_the_bundle(golden, form, shared_data, embedder_of):
+def test_the_bundle_reproduces_the_golden_vectors(golden, form, shared_data, embedder_of):
     embedder = embedder_of(import_hdf5(*golden.files(shared_data)), forms=(form,))
     errors = []
     steps = zip(golden.batches(shared_data), golden.top_layers(shared_data), strict=True)
@@ -60,7 +60,7 @@ def test_the_golden_vectors_come_out_of_the_bundle(golden, form, shared_data, em
 
 
 def bundle_outputs(embedder, batches):
-    """What the bundle says of the last of the batches, by the names of the graph's outputs."""
+    """The bundle's outputs for the last batch, by the names of the graphs' outputs."""
     n_layers = embedder.config.n_layers + 1
     mixes = {
         f"mix{number}": (weights[:n_layers].tolist(), float(gamma))
@@ -79,7 +79,7 @@ def bundle_outputs(embedder, batches):
 
 
 @pytest.mark.parametrize("changes", MODELS.values(), ids=MODELS)
-def test_every_output_of_the_bundle_is_the_oracles(changes, embedder_of, oracle_of):
+def test_every_output_of_the_bundle_equals_the_oracle(changes, embedder_of, oracle_of):
     checkpoint = random_checkpoint(tiny_config(**changes), seed=1)
     expected = expected_outputs(oracle_of(checkpoint), BATCHES)
     found = bundle_outputs(embedder_of(checkpoint), BATCHES)
@@ -87,16 +87,16 @@ def test_every_output_of_the_bundle_is_the_oracles(changes, embedder_of, oracle_
 
 
 def test_clips_that_bind_often_bind_in_the_bundle(embedder_of, oracle_of):
-    judge = oracle_of(clipped_checkpoint())
-    expected = expected_outputs(judge, BATCHES)
+    model = oracle_of(clipped_checkpoint())
+    expected = expected_outputs(model, BATCHES)
     found = bundle_outputs(embedder_of(clipped_checkpoint()), BATCHES)
     assert largest_difference(found, expected) <= BUNDLE_FLOAT32
-    assert judge.clipped.share("cell_clip") > 0.05
-    assert judge.clipped.share("proj_clip") > 0.05
+    assert model.clipped.share("cell_clip") > 0.05
+    assert model.clipped.share("proj_clip") > 0.05
 
 
 @pytest.mark.parametrize("which", ["cell_clip", "proj_clip"])
-def test_a_bundle_without_one_of_the_clips_would_be_found_out(which, embedder_of, oracle_of):
+def test_a_bundle_without_one_of_the_clips_is_detected(which, embedder_of, oracle_of):
     right = clipped_checkpoint()
     faulty = replace(right, config=replace(right.config, **{which: None}))
     expected = expected_outputs(oracle_of(right), BATCHES)

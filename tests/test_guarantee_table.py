@@ -1,4 +1,4 @@
-"""The table of docs/guarantees.md is the one that the latest run of the tests gave."""
+"""The table of docs/guarantees.md shows the committed figures of the latest test run."""
 
 import json
 

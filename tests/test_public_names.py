@@ -1,4 +1,4 @@
-"""What can be imported from where, and what that costs."""
+"""The public names of each package, and the cost of importing it."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ def test_every_public_name_exists(package):
     assert set(package.__all__) <= set(dir(package))
 
 
-def test_every_step_of_the_road_is_public():
+def test_every_step_of_the_pipeline_is_public():
     """build_engine, a name of the design, was not."""
     assert {"Checkpoint", "export_bundle", "build_engine", "verify_bundle"} <= set(
         elmo_export.__all__

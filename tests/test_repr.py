@@ -1,4 +1,4 @@
-"""What a notebook shows of a result fits on a line."""
+"""The repr of a result fits on one line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from elmo_runtime.mixes import Mixes
 
 @pytest.fixture
 def shown(tiny_bundle, tiny_checkpoint):
-    """Everything that a caller holds."""
+    """Every public object that a caller holds."""
     with Embedder.load(tiny_bundle) as elmo:
         sentences = ["a b c"] * 500
         mixes = {str(n): ([0.0, 0.0, 1.0], 1.0) for n in range(100)}
@@ -26,11 +26,11 @@ def shown(tiny_bundle, tiny_checkpoint):
 
 
 def test_no_result_prints_its_numbers(shown):
-    """The repr of Embeddings held every vector, which froze notebooks and filled logs."""
+    """The repr of Embeddings contained every vector, which froze notebooks and filled logs."""
     for name, value in shown.items():
         assert len(repr(value)) < 300 and "array" not in repr(value), name
 
 
-def test_the_repr_says_what_is_in_it(shown):
+def test_the_repr_names_the_contents(shown):
     text = "Embeddings of 500 sentences, 1500 tokens: elmo, default (float32)"
     assert repr(shown["embeddings"]) == text

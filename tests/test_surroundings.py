@@ -1,4 +1,4 @@
-"""The caller's own settings of NumPy, torch, warnings and decimal change nothing."""
+"""Settings of the caller for NumPy, torch, warnings and decimal change no result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Character ids of every word in some fifty languages are those of the independent mapper."""
+"""Character ids of every word in about fifty languages equal those of the independent mapper."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 import oracle
 from elmo_runtime.characters import char_ids
 
-KEPT_BYTES = 48  # of a word; the marks around it fill the 50
+KEPT_BYTES = 48  # of a word; begin-word and end-word fill the 50
 
 
 def universal_declaration(shared_data: Path) -> Iterator[str]:
-    """Words of `udhr2`: what white space leaves."""
+    """Words of `udhr2`, separated by white space."""
     for path in sorted((shared_data / "udhr2").glob("*.txt")):
         yield from path.read_text("utf-8").split()
 
@@ -40,7 +40,7 @@ def words(shared_data) -> Counter[str]:
     return Counter(universal_declaration(shared_data)) + Counter(parallel_treebanks(shared_data))
 
 
-def test_the_ids_of_every_word_are_the_oracles(words):
+def test_the_ids_of_every_word_equal_the_oracle(words):
     distinct = list(words)
     found = char_ids(distinct)
     expected = np.array([oracle.character_ids(word) for word in distinct])
@@ -49,8 +49,8 @@ def test_the_ids_of_every_word_are_the_oracles(words):
     assert wrong == []
 
 
-def test_the_words_put_the_cut_at_48_bytes_to_the_test(words):
-    """Else the test above would say nothing of it: 1.33 % are longer, 0.066 % are cut inside."""
+def test_the_words_exercise_the_limit_of_48_bytes(words):
+    """1.33 % of the words are longer, and 0.066 % are cut inside a character."""
     long = {word: n for word, n in words.items() if len(word.encode()) > KEPT_BYTES}
     inside = {word: n for word, n in long.items() if cut_inside_a_character(word)}
     assert sum(long.values()) / words.total() > 0.01

@@ -1,1 +1,1 @@
-"""What the tests of guarantees share: children that may be killed, memory, the table of figures."""
+"""Shared by the tests of the guarantees: killable processes, memory readings, the table."""

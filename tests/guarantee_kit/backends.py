@@ -1,4 +1,4 @@
-"""The real CPU backend behind a face that counts, complains or runs out of memory."""
+"""The real CPU backend in a wrapper that counts, complains or runs out of memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Before = Callable[[BiLmInputs], object]
 
 
 class Watched:
-    """A backend of another name; `before` sees the inputs of every batch and may raise."""
+    """A backend with another name; `before` receives the inputs of every batch and may raise."""
 
     def __init__(self, bundle: Path, *, name: str = "watched", before: Before) -> None:
         self._backend = open_cpu(Bundle.open(bundle), "fp32", BackendOptions(threads=1))
@@ -33,8 +33,8 @@ class Watched:
     def run_bilm(
         self, inputs: BiLmInputs, outputs: Sequence[str], *, half: bool = False
     ) -> dict[str, NDArray[Any]]:
-        rows, places = inputs.word_index.shape
-        assert rows > 0 and places > 2, f"the backend was called with {rows} rows, {places} places"
+        rows, length = inputs.word_index.shape
+        assert rows > 0 and length > 2, f"the backend was called with {rows} rows, length {length}"
         self._before(inputs)
         return self._backend.run_bilm(inputs, outputs, half=half)
 

@@ -1,7 +1,7 @@
-"""Functions run in a process of their own, which may crash, hang or be killed.
+"""Runs functions in child processes, which may crash, hang or be killed.
 
-A server that has imported numpy, ONNX Runtime and pyarrow once forks each child, so that
-hundreds of them cost milliseconds each; the server itself never loads a bundle.
+A server imports numpy, ONNX Runtime and pyarrow once and forks each child, so that hundreds of
+children cost milliseconds each. The server itself never loads a bundle.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a child ended. code: its exit code, or minus the signal; None: it hung."""
+    """How a child ended. code: its exit code, minus the signal, or None for a child that hung."""
 
     code: int | None
     answer: Any  # what the function returned
-    error: str  # the traceback, where it raised
+    error: str  # the traceback, if it raised
 
     @property
     def killed(self) -> bool:
@@ -95,7 +95,7 @@ def _child(
 
 
 def kill_before_change(number: int) -> None:
-    """Let SIGKILL end this process right before its number-th change of the file system from 1."""
+    """Kill this process right before a change of the file system; `number` counts from 1."""
     changes = 0
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
@@ -117,7 +117,7 @@ def is_change(event: str, arguments: tuple[Any, ...]) -> bool:
 
 
 def count_changes(function: Callable[..., Any], *arguments: Any) -> int:
-    """How many changes of the file system an undisturbed call makes; run it in a child."""
+    """Count the file system changes of an undisturbed call. Run it in a child."""
     changes = 0
 
     def watch(event: str, given: tuple[Any, ...]) -> None:

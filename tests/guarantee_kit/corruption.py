@@ -1,4 +1,4 @@
-"""Ways to spoil a bundle, by accident and as a forger would."""
+"""Changes that corrupt a bundle, by accident or as a forger would."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ EVERY = 4  # one change in four is of KINDS, the others flip one bit
 
 
 @contextmanager
-def spoiled(folder: Path, change: Change, spare: Path) -> Iterator[None]:
-    """Apply a change to a bundle and afterwards put back what `spare` holds."""
+def corrupted(folder: Path, change: Change, spare: Path) -> Iterator[None]:
+    """Apply a change to a bundle, and afterwards restore it from `spare`."""
     change()
     try:
         yield
@@ -31,7 +31,7 @@ def spoiled(folder: Path, change: Change, spare: Path) -> Iterator[None]:
 
 
 def accidents(folder: Path, count: int, generator: random.Random) -> Iterator[tuple[str, Change]]:
-    """`count` changes of files with a name each: flipped bits, cuts, swaps, lost and new files."""
+    """Yield `count` named changes: flipped bits, cuts, swaps, missing and unexpected files."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for number in range(count):
         kind = "flip" if number % EVERY else KINDS[number // EVERY % len(KINDS)]
@@ -55,21 +55,21 @@ def _accident(kind: str, path: Path, other: Path, at: int, bit: int) -> Change:
 
 
 def forge(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
-    """Edit the manifest and make its digest fit again."""
+    """Edit the manifest and update its digest."""
     content = json.loads((folder / MANIFEST).read_text())
     edit(content)
     put_manifest(folder, json.dumps(content).encode())
 
 
 def put_manifest(folder: Path, text: bytes) -> None:
-    """Write these bytes as the manifest, with the digest that fits."""
+    """Write these bytes as the manifest, with their digest."""
     (folder / MANIFEST).write_bytes(text)
     line = f"{hashlib.sha256(text).hexdigest()}  {MANIFEST}\n"
     (folder / MANIFEST_DIGEST).write_text(line)
 
 
 def replace_file(folder: Path, name: str, content: bytes | None) -> None:
-    """Replace a listed file, or remove it for None, and make the digests fit again."""
+    """Replace a listed file, or remove it for None, and update the digests."""
     (folder / name).unlink()
     if content is None:
         forge(folder, lambda manifest: manifest["files"].pop(name))

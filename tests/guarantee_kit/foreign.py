@@ -1,4 +1,4 @@
-"""Foreign weights that carry code, or damage, and what becomes of them."""
+"""Imports of foreign weights that carry code or are corrupt."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEADERS = 4096  # bytes at the beginning of a tiny file, where HDF5 keeps its st
 
 
 class Payload:
-    """What runs when a pickle of it is opened."""
+    """Code that runs when its pickle is opened."""
 
     def __init__(self, canary: Path) -> None:
         self.canary = canary
@@ -27,7 +27,7 @@ class Payload:
 
 
 def publish(folder: Path) -> tuple[Path, Path]:
-    """Options and weights of a tiny model, as bilm-tf publishes them."""
+    """Write options and weights of a tiny model in the format that bilm-tf publishes."""
     folder.mkdir(parents=True, exist_ok=True)
     options, weights = folder / "options.json", folder / "weights.hdf5"
     export_hdf5(random_checkpoint(tiny_config()), options, weights)
@@ -35,42 +35,42 @@ def publish(folder: Path) -> tuple[Path, Path]:
 
 
 def import_mutants(folder: Path, seed: int, count: int) -> dict[str, int]:
-    """Flip bits of the structure of HDF5 files; how many were refused and how many converted."""
+    """Flip bits in the structure of HDF5 files; count the rejected and the converted files."""
     options, weights = publish(folder)
     content, generator = weights.read_bytes(), random.Random(seed)
-    counts = {"refused": 0, "converted": 0}
+    counts = {"rejected": 0, "converted": 0}
     for _ in range(count):
-        damaged = bytearray(content)
+        corrupt = bytearray(content)
         for _ in range(generator.choice((1, 1, 4, 16))):
-            damaged[generator.randrange(HEADERS)] ^= 1 << generator.randrange(8)
-        weights.write_bytes(damaged)
+            corrupt[generator.randrange(HEADERS)] ^= 1 << generator.randrange(8)
+        weights.write_bytes(corrupt)
         try:
             import_hdf5(options, weights)
             counts["converted"] += 1
         except ArtifactError:
-            counts["refused"] += 1
+            counts["rejected"] += 1
     return counts
 
 
 def import_pickles(folder: Path, canary: Path, fault: str = "") -> list[str]:
-    """Hand in pickles wherever weights are expected; what was taken."""
+    """Pass pickles wherever weights are expected; return the accepted ones."""
     options, weights = publish(folder)
-    alone = _unpickle if fault == "unpickle" else import_hdf5
+    directly = _unpickle if fault == "unpickle" else import_hdf5
     pickled = pickle.dumps(Payload(canary))
-    taken = []
+    accepted = []
     for name, content in {
         "a pickle": pickled,
         "a pickle behind the signature of HDF5": b"\x89HDF\r\n\x1a\n" + pickled,
         "a torch file": _torch_file(folder / "weights.th", Payload(canary)),
     }.items():
         weights.write_bytes(content)
-        for way, give in {"alone": alone, "in an archive": _import_archive}.items():
+        for route, load in {"directly": directly, "in an archive": _import_archive}.items():
             try:
-                give(options, weights)
-                taken.append(f"{name} {way}")
+                load(options, weights)
+                accepted.append(f"{name} {route}")
             except ArtifactError:
                 pass
-    return taken
+    return accepted
 
 
 def _import_archive(options: Path, weights: Path) -> None:
@@ -88,7 +88,7 @@ def _import_archive(options: Path, weights: Path) -> None:
 
 
 def _unpickle(options: Path, weights: Path) -> None:
-    """What an importer does that takes any file for one of torch."""
+    """An importer that treats every file as a torch file."""
     try:
         pickle.loads(weights.read_bytes())
     except pickle.UnpicklingError as error:

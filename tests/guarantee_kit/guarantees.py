@@ -1,4 +1,4 @@
-"""The guarantees by id, in the order of the table. The tests tell the figures."""
+"""The guarantees by id, in the order of the table. The tests report the figures."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Guarantee:
     """One line of the table.
 
-    gpu: what of it needs a GPU, and was therefore not measured. kept_in: modules whose tests all
-    belong to it and tell no figure of their own.
+    gpu: the part that needs a GPU and is therefore not measured. kept_in: modules whose tests all
+    belong to the guarantee and only count.
     """
 
     id: str

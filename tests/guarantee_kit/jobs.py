@@ -1,4 +1,4 @@
-"""The work that children are killed in: bulk embedding and export, and faults to plant in it."""
+"""The work that child processes are killed in: bulk embedding and export, and faults for it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIMITS = BlockLimits(rows=12, tokens=130)
 
 
 def embed_folder(bundle: Path, corpus: Path, target: Path, fault: str = "") -> dict[str, object]:
-    """Embed a corpus into a folder and tell what was done."""
+    """Embed a corpus into a directory and return the counts of the job."""
     plant(fault)
     with Embedder.load(
         bundle, backend="onnxruntime-cpu", self_check=False, cpu=CpuOptions(threads=1)
@@ -30,28 +30,28 @@ def embed_folder(bundle: Path, corpus: Path, target: Path, fault: str = "") -> d
 
 
 def export_over(bundle: Path, seed: int, fault: str = "") -> None:
-    """Export a random ELMo to where a bundle may stand already."""
+    """Export a random ELMo to a directory that may already hold a bundle."""
     from elmo_deploy.model.reference import reference
     from elmo_export import export as package
     from elmo_export.verify import cases
     from random_models import random_checkpoint, tiny_config
 
     plant(fault)
-    cases.SHAPES = [(5, 7)]  # how thoroughly the export verifies itself is not the matter here
+    cases.SHAPES = [(5, 7)]  # the tests here do not depend on the size of the parity check
     checkpoint = random_checkpoint(tiny_config(), seed=seed)
     package.export_bundle(checkpoint, bundle, reference=reference(checkpoint))
 
 
 def plant(fault: str) -> None:
-    """Break what keeps files whole, in this process."""
+    """Disable the atomic writes of this process."""
     if not fault:
         return
     from elmo_export import export as package
     from elmo_runtime.bulk import job, journal
 
-    if fault == "torn":  # parts and journal are written in place
+    if fault == "torn":  # parts and the journal are written in place
         job.atomic_file = journal.atomic_file = _in_place
-    elif fault == "in place":  # the bundle is written where it will be read
+    elif fault == "in place":  # the bundle is written under its final name
         package.atomic_directory = _directory_in_place
 
 
@@ -68,7 +68,7 @@ def _directory_in_place(target: Path, **_: object) -> Iterator[Path]:
 
 
 def export_with_room_for(size: int, bundle: Path, seed: int) -> str:
-    """Export on a disk where no file can grow beyond `size` bytes; the error's text."""
+    """Export with a file size limit of `size` bytes; return the text of the error."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     try:
@@ -79,7 +79,7 @@ def export_with_room_for(size: int, bundle: Path, seed: int) -> str:
 
 
 def content(folder: Path) -> dict[str, str]:
-    """Digest of every file below a folder, by its name."""
+    """The digest of every file below a directory, by name."""
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))

@@ -1,4 +1,4 @@
-"""Requests made in a process of their own: hostile, endless, concurrent or simply many."""
+"""Requests that run in a child process: hostile, very long or very many."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HOSTILE = (
     "\ud800",
     "\udfff\ud800",
     "x" * 10_000,
-    "é" * 30,  # the 48-byte cut falls inside a character of two bytes or between two
+    "é" * 30,  # the limit of 48 bytes is inside a character or between two
     "日" * 17,
     "e" + "\u0301" * 100,
     "👩\u200d👩\u200d👧\u200d👦",
@@ -53,10 +53,10 @@ NONSENSE = st.recursive(
 
 
 def answer_anything(bundle: Path, number: int, examples: int, note: Path, fault: str = "") -> int:
-    """Embed `examples` hostile inputs; how many were answered rather than refused.
+    """Embed `examples` hostile inputs; return the number of answered ones.
 
-    The input at hand stands in `note`, for the case that this process does not live to tell.
-    Raises AssertionError where a value is not finite, and whatever else is not an InputError.
+    `note` holds the current input, so that it is known if this process dies.
+    Raises AssertionError if a value is not finite, and every error except InputError.
     """
     answered = 0
     file = os.open(note, os.O_WRONLY | os.O_CREAT)
@@ -92,7 +92,7 @@ def answer_anything(bundle: Path, number: int, examples: int, note: Path, fault:
 
 
 def _put(file: int, text: str) -> None:
-    """Let the text be all that the file holds, at once: no buffer of ours survives a crash."""
+    """Replace the contents of the file without a buffer, which a crash would lose."""
     os.pwrite(file, text.encode(), 0)
     os.ftruncate(file, len(text.encode()))
 
@@ -116,7 +116,7 @@ def _plant(elmo: Embedder, fault: str) -> None:
 
 
 def memory_of_sizes(bundle: Path, what: str, token_budget: int) -> dict[str, int]:
-    """Peak bytes of this process after one full batch, and after `what` was embedded as well."""
+    """Peak bytes of this process after one full batch, and after `what` was embedded too."""
     words = [f"word{number}" for number in range(300)]
     generator = random.Random(0)
     with Embedder.load(
@@ -139,7 +139,7 @@ def memory_of_sizes(bundle: Path, what: str, token_budget: int) -> dict[str, int
 
 
 def growth_over_requests(bundle: Path, number: int, requests: int) -> int:
-    """Bytes that the second half of so many requests of random shapes made the process grow."""
+    """Memory growth in bytes over the second half of the requests, which have random shapes."""
     generator = random.Random(number)
     words = [f"word{index}" for index in range(3_000)]
 
@@ -152,13 +152,13 @@ def growth_over_requests(bundle: Path, number: int, requests: int) -> int:
 
 
 def growth_with_leak(size: int, requests: int) -> int:
-    """The same measure of a request that does nothing but lose `size` bytes."""
+    """The same measure for a request that only leaks `size` bytes."""
     lost: list[bytes] = []
     return growth(lambda: lost.append(os.urandom(size)), requests)
 
 
 def growth(request: Callable[[], object], requests: int) -> int:
-    """Bytes by which the second half of the requests made the process grow."""
+    """Memory growth in bytes over the second half of the requests."""
     for _ in range(requests // 2):
         request()
     gc.collect()
@@ -170,7 +170,7 @@ def growth(request: Callable[[], object], requests: int) -> int:
 
 
 def traces_of_loading(bundle: Path, times: int, fault: str = "") -> dict[str, int]:
-    """Bytes, descriptors and threads that loading and closing so often leaves behind."""
+    """Bytes, descriptors and threads that remain after repeated loading and closing."""
     kept: list[Embedder] = []
 
     def load() -> None:
@@ -181,7 +181,7 @@ def traces_of_loading(bundle: Path, times: int, fault: str = "") -> dict[str, in
         else:
             elmo.close()
 
-    for _ in range(10):  # what is loaded once stays: libraries, arenas of the allocator
+    for _ in range(10):  # libraries and arenas of the allocator are loaded once and stay
         load()
     gc.collect()
     before = memory.resident(), memory.open_files(), memory.threads()
@@ -194,14 +194,14 @@ def traces_of_loading(bundle: Path, times: int, fault: str = "") -> dict[str, in
 
 
 def digest_of_vectors(
-    bundle: Path, sentences: Sequence[Sequence[str]], threads: int, nudge: float = 0.0
+    bundle: Path, sentences: Sequence[Sequence[str]], threads: int, perturbation: float = 0.0
 ) -> str:
-    """A digest of every bit of every output; nudge: how far a thread moves each value."""
+    """The digest of every bit of every output. perturbation: added to each value per thread."""
     digest = hashlib.sha256()
     with Embedder.load(bundle, backend="onnxruntime-cpu", cpu=CpuOptions(threads=threads)) as elmo:
         out = elmo.embed(sentences, outputs=("word_emb", "layers", "elmo", "default"))
     for name in out:
         for vectors in out[name]:
-            moved = vectors + np.float32(nudge * threads)
+            moved = vectors + np.float32(perturbation * threads)
             digest.update(np.ascontiguousarray(moved).tobytes())
     return digest.hexdigest()

@@ -1,9 +1,9 @@
 """A test report -> benchmarks/results/guarantees.json and the table of docs/guarantees.md.
 
-    python tests/guarantee_kit/table.py REPORT.xml     takes the figures of a run into both
+    python tests/guarantee_kit/table.py REPORT.xml     updates both from one run
 
-A test tells its figure by `record_property("guarantee", "C2: 200 kills, ...")`; a control by
-`record_property("control", "C2: the message that the planted fault gave")`.
+A test reports its figure by `record_property("guarantee", "C2: 200 kills, ...")`; a control by
+`record_property("control", "C2: the message for the injected fault")`.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ FIGURES = REPOSITORY / "benchmarks" / "results" / "guarantees.json"
 PAGE = REPOSITORY / "docs" / "guarantees.md"
 BEGIN, END = "<!-- guarantees: begin -->", "<!-- guarantees: end -->"
 
-COUNTED = "counted in "  # marks a test that tells no figure of its own
+COUNTED = "counted in "  # prefix for a test that is only counted
 Figures = dict[str, dict[str, Any]]  # guarantee id -> figure, controls, seconds
 
 
 def figures_of(report: Path) -> Figures:
-    """Collect what the tests of a JUnit report told. Raises ValueError if one of them failed."""
+    """Collect the figures of a JUnit report. Raises ValueError if one of the tests failed."""
     figures: Figures = {}
     for case in ElementTree.parse(report).getroot().iter("testcase"):
-        for identity, kind, text in _told_by(case):
+        for identity, kind, text in _records_of(case):
             if case.find("failure") is not None or case.find("error") is not None:
-                raise ValueError(f"{case.get('name')} failed; figures are of passed runs only")
+                raise ValueError(f"{case.get('name')} failed; only passed runs give figures")
             entry = figures.setdefault(identity, {"figure": [], "controls": [], "seconds": 0.0})
             entry[kind].append(text)
             entry["seconds"] = round(entry["seconds"] + float(case.get("time", 0)), 1)
     return _with_counts(figures)
 
 
-def _told_by(case: ElementTree.Element) -> Iterator[tuple[str, str, str]]:
-    """Yield guarantee, "figure" or "controls", and what a test told; or that it is one of many."""
-    for told in case.iter("property"):
-        kind = {"guarantee": "figure", "control": "controls"}.get(str(told.get("name")))
+def _records_of(case: ElementTree.Element) -> Iterator[tuple[str, str, str]]:
+    """Yield the guarantee id, "figure" or "controls", and the text that a test reported."""
+    for record in case.iter("property"):
+        kind = {"guarantee": "figure", "control": "controls"}.get(str(record.get("name")))
         if kind:
-            identity, _, text = str(told.get("value")).partition(": ")
+            identity, _, text = str(record.get("value")).partition(": ")
             yield identity, kind, text
     if case.find("skipped") is None:
         module = str(case.get("classname"))
@@ -56,7 +56,7 @@ def _told_by(case: ElementTree.Element) -> Iterator[tuple[str, str, str]]:
 
 
 def _with_counts(figures: Figures) -> Figures:
-    """Replace the tests that only count by their number."""
+    """Replace the tests that are only counted by their number."""
     for entry in figures.values():
         modules = {text for text in entry["figure"] if text.startswith(COUNTED)}
         count = sum(text.startswith(COUNTED) for text in entry["figure"])
@@ -68,13 +68,13 @@ def _with_counts(figures: Figures) -> Figures:
 
 
 def _file_of(module: str) -> str:
-    """tests.cli.test_embed -> tests/cli; other folders by file."""
+    """tests.cli.test_embed -> tests/cli; other directories by file."""
     parts = module.removeprefix(COUNTED).split(".")
     return "tests/cli" if parts[1] == "cli" else "/".join(parts)
 
 
 def render(figures: Mapping[str, Mapping[str, Any]]) -> str:
-    """The table as docs/guarantees.md shows it."""
+    """The table in the format of docs/guarantees.md."""
     rows = ["| id | guarantee | latest run |", "| --- | --- | --- |"]
     for guarantee in GUARANTEES:
         entry = figures.get(guarantee.id, {"figure": ["not part of the last run"]})
@@ -102,7 +102,7 @@ def replace_section(text: str, table: str) -> str:
 
 
 def main(report: str) -> None:
-    """Take the figures of a run into the committed file and the page."""
+    """Update the committed file and the page with the figures of a run."""
     known: Figures = json.loads(FIGURES.read_text("utf-8")) if FIGURES.exists() else {}
     known |= figures_of(Path(report))
     ordered = {

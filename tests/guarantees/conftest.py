@@ -1,8 +1,8 @@
-"""One tiny bundle for all guarantees; the CI or the long figures; seeds that can be replayed.
+"""One tiny bundle for all guarantees, the size of the run, and seeds that can be replayed.
 
-ELMO_GUARANTEES=long runs the long figures. ELMO_SEED=n repeats a run: the seed of a failed test is
-among its captured output. A test tells what it did by the fixture `kept`, its control what the
-planted fault led to by `caught`; guarantee_kit.table makes the table of docs/guarantees.md of both.
+ELMO_GUARANTEES=long runs the long figures. ELMO_SEED=n repeats a run; the captured output of a
+failed test contains its seed. The fixture `kept` reports the figure of a test, and `caught` reports
+what its control found. guarantee_kit.table writes both into the table of docs/guarantees.md.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from hypothesis import HealthCheck, Phase, settings
 from elmo_runtime.embedder import Embedder
 
 LONG = os.environ.get("ELMO_GUARANTEES", "") == "long"
-FIXED_SEED = 20180214  # in CI every run is the same; the long runs draw anew
+FIXED_SEED = 20180214  # every CI run is the same; a long run draws another seed
 
 settings.register_profile(
     "guarantees",
-    deadline=None,  # nothing here is timed
+    deadline=None,  # no test here is timed
     database=None,
     derandomize=not LONG and "ELMO_SEED" not in os.environ,
     suppress_health_check=list(HealthCheck),
@@ -39,14 +39,14 @@ def bundle(tiny_bundle) -> Path:
 
 @pytest.fixture(scope="session")
 def embedder(bundle):
-    """It, loaded on the CPU."""
+    """The tiny bundle, loaded on the CPU."""
     with Embedder.load(bundle, backend="onnxruntime-cpu") as elmo:
         yield elmo
 
 
 @pytest.fixture
 def cases() -> Callable[[int, int], int]:
-    """How many of the CI and the long figure this run does: `cases(530, 10_000)`."""
+    """The number of cases of this run, CI or long: `cases(530, 10_000)`."""
     return lambda ci, long: long if LONG else ci
 
 
@@ -61,11 +61,11 @@ def seed() -> int:
 
 @pytest.fixture
 def kept(record_property) -> Callable[[str, str], None]:
-    """Tell the figure of a guarantee that was kept: `kept("C2", "200 kills, 0 bytes differ")`."""
+    """Report the figure of a guarantee: `kept("C2", "200 kills, 0 bytes differ")`."""
     return lambda identity, figure: record_property("guarantee", f"{identity}: {figure}")
 
 
 @pytest.fixture
 def caught(record_property) -> Callable[[str, object], None]:
-    """Tell what the test says when its fault is planted: `caught("C2", message)`."""
+    """Report what the test says about the injected fault: `caught("C2", message)`."""
     return lambda identity, message: record_property("control", f"{identity}: {message}")

@@ -1,4 +1,4 @@
-"""Bundles on disk, B1 to B4: whole, listed, of this version, or not opened."""
+"""B1 to B4: a bundle is opened only if it is complete, listed and of a known version."""
 
 from __future__ import annotations
 
@@ -31,51 +31,49 @@ from elmo_runtime.errors import (
 from elmo_runtime.inference.golden_check import golden_char_ids
 from elmo_runtime.state import read_warm
 from guarantee_kit import memory
-from guarantee_kit.corruption import accidents, forge, graph_of, put_manifest, spoiled
+from guarantee_kit.corruption import accidents, corrupted, forge, graph_of, put_manifest
 
-GREED_LIMIT = 32 * memory.MIB  # the 4 GB claimed would be a hundred times that
+GREED_LIMIT = 32 * memory.MIB  # the claimed 4 GB are a hundred times more
 
 
 @pytest.fixture
 def copy(bundle, tmp_path) -> Path:
-    """A bundle to spoil, in a room of its own."""
-    return Path(shutil.copytree(bundle, tmp_path / "room" / "bundle"))
+    """A bundle that may be corrupted, in a directory of its own."""
+    return Path(shutil.copytree(bundle, tmp_path / "private" / "bundle"))
 
 
 def load(folder: Path) -> None:
     Embedder.load(folder, backend="onnxruntime-cpu").close()
 
 
-def taken_for_whole(folder: Path, spare: Path, count: int, seed: int) -> list[str]:
-    """The accidents after which a bundle still loads, or fails in some parser."""
+def accepted_accidents(folder: Path, spare: Path, count: int, seed: int) -> list[str]:
+    """The accidents after which a bundle still loads, or fails in a parser."""
     accepted = []
     for name, change in accidents(folder, count, random.Random(seed)):
-        with spoiled(folder, change, spare):
+        with corrupted(folder, change, spare):
             try:
                 load(folder)
                 accepted.append(name)
             except BundleCorruptError:
                 pass
-            except (
-                Exception
-            ) as error:  # whatever a parser says of it, it should not have been asked
+            except Exception as error:  # a parser read the corrupt file
                 accepted.append(f"{name}: {error}")
     return accepted
 
 
-def test_b1_a_changed_missing_or_surplus_file_is_corrupt(
+def test_b1_a_changed_missing_or_unexpected_file_is_corrupt(
     bundle, copy, seed, cases, kept, monkeypatch
 ):
     count, sessions = cases(530, 10_000), []
     monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *a, **k: sessions.append(a))
-    assert taken_for_whole(copy, bundle, count, seed) == []
+    assert accepted_accidents(copy, bundle, count, seed) == []
     assert sessions == []
     kept("B1", f"{count} changes, all BundleCorruptError, no session created")
 
 
 def test_b1_control_a_skipped_digest(bundle, copy, seed, caught, monkeypatch):
     monkeypatch.setattr("elmo_runtime.bundle.listed_files._check_digest", lambda *found: None)
-    accepted = taken_for_whole(copy, bundle, 48, seed)
+    accepted = accepted_accidents(copy, bundle, 48, seed)
     assert len(accepted) > 10
     caught("B1", f"{len(accepted)} of 48 accepted: {accepted[0]}")
 
@@ -99,10 +97,10 @@ OTHER_VERSIONS = {
 }
 
 
-def loaded_though_of_another_version(folder: Path, spare: Path) -> list[str]:
+def accepted_versions(folder: Path, spare: Path) -> list[str]:
     accepted = []
     for name, edit in OTHER_VERSIONS.items():
-        with spoiled(folder, lambda edit=edit: forge(folder, edit), spare):
+        with corrupted(folder, lambda edit=edit: forge(folder, edit), spare):
             try:
                 load(folder)
                 accepted.append(name)
@@ -111,23 +109,23 @@ def loaded_though_of_another_version(folder: Path, spare: Path) -> list[str]:
     return accepted
 
 
-def test_b2_another_version_is_refused_with_both_versions_and_the_cure(bundle, copy, kept):
-    assert loaded_though_of_another_version(copy, bundle) == []
+def test_b2_another_version_is_rejected_with_both_versions_and_the_fix(bundle, copy, kept):
+    assert accepted_versions(copy, bundle) == []
     forge(copy, OTHER_VERSIONS["newer schema"])
     with pytest.raises(BundleVersionError, match=r"has schema 3, this elmo-deploy reads 1 to 2;"):
         load(copy)
     kept("B2", f"{len(OTHER_VERSIONS)} kinds of bundle, all rejected with the fix")
 
 
-def test_b2_control_a_schema_that_nobody_compares(bundle, copy, caught, monkeypatch):
+def test_b2_control_an_unchecked_schema(bundle, copy, caught, monkeypatch):
     monkeypatch.setattr("elmo_runtime.bundle.manifest.SCHEMA", 3)
-    accepted = loaded_though_of_another_version(copy, bundle)
+    accepted = accepted_versions(copy, bundle)
     assert accepted == ["newer schema"]
     caught("B2", f"accepted: {accepted}")
 
 
 def replaced_by(make: Callable[[Path, Path], object]) -> Callable[[Path], None]:
-    """Move a graph out of the folder and make something in its place that leads there."""
+    """Move a graph out of the directory and replace it by a path that leads to it."""
 
     def trick(folder: Path) -> None:
         path, outside = next(folder.glob("graphs/*.onnx")), folder.parent / "canary"
@@ -138,7 +136,7 @@ def replaced_by(make: Callable[[Path, Path], object]) -> Callable[[Path], None]:
 
 
 def led_to_other_bytes(link: Callable[[Path, Path], object]) -> Callable[[Path], None]:
-    """Let a graph be a link to a file of its size that is not the graph."""
+    """Replace a graph by a link to another file of the same size."""
 
     def trick(folder: Path) -> None:
         path, canary = next(folder.glob("graphs/*.onnx")), folder.parent / "canary"
@@ -150,7 +148,7 @@ def led_to_other_bytes(link: Callable[[Path, Path], object]) -> Callable[[Path],
 
 
 def listed_as(name: str) -> Callable[[Path], None]:
-    """List the canary beside the bundle under this name, with its true digest."""
+    """List the canary next to the bundle under this name, with its true digest."""
 
     def trick(folder: Path) -> None:
         canary = folder.parent / "canary"
@@ -162,7 +160,7 @@ def listed_as(name: str) -> Callable[[Path], None]:
 
 
 def graph_at(name: str) -> Callable[[Path], None]:
-    """Let the manifest say that the biLM is this file."""
+    """Name this file as the biLM in the manifest."""
 
     def trick(folder: Path) -> None:
         canary = folder.parent / "canary"
@@ -188,7 +186,7 @@ def link_to_a_pipe(path: Path, outside: Path) -> None:
 
 
 def tensors_outside(folder: Path) -> None:
-    """Keep a graph's tensors in a file that is not listed, in the two places to look for it."""
+    """Store a graph's tensors in an unlisted file, in both directories that are searched."""
     path = next(folder.glob("graphs/token_encoder*.onnx"))
     model = onnx.load(path)
     convert_model_to_external_data(model, location=".canary", size_threshold=100)
@@ -225,8 +223,8 @@ TRICKS = {
 }
 
 
-def led_outside(copy: Path, bundle: Path) -> list[str]:
-    """The tricks after which a load reads something that is not the bundle's own plain file."""
+def reads_outside(copy: Path, bundle: Path) -> list[str]:
+    """The tricks after which a load reads a file that is not a plain file of the bundle."""
     successful = []
     for name, trick in TRICKS.items():
         shutil.rmtree(copy.parent)
@@ -241,24 +239,24 @@ def led_outside(copy: Path, bundle: Path) -> list[str]:
     return successful
 
 
-def test_b3_nothing_outside_the_folder_is_read(bundle, copy, kept):
-    assert led_outside(copy, bundle) == []
-    kept("B3", f"{len(TRICKS)} tricks, all refused")
+def test_b3_no_file_outside_the_directory_is_read(bundle, copy, kept):
+    assert reads_outside(copy, bundle) == []
+    kept("B3", f"{len(TRICKS)} tricks, all rejected")
 
 
-def test_b3_control_names_and_tensors_that_nobody_checks(bundle, copy, caught, monkeypatch):
+def test_b3_control_unchecked_names_and_tensors(bundle, copy, caught, monkeypatch):
     monkeypatch.setattr("elmo_runtime.bundle.listed_files._SAFE_PART", re.compile(".*"))
     monkeypatch.setattr(
         "elmo_runtime.backends.onnxruntime.backend.EXTERNAL_DATA", "session.unknown"
     )
     monkeypatch.setattr("elmo_runtime.bundle.listed_files._check_digest", lambda *found: None)
-    successful = led_outside(copy, bundle)
+    successful = reads_outside(copy, bundle)
     assert {"listed as ..", "listed as an absolute path", "tensors outside"} <= set(successful)
-    caught("B3", f"led outside: {', '.join(successful)}")
+    caught("B3", f"read outside: {', '.join(successful)}")
 
 
 def in_a_hub_cache(folder: Path) -> None:
-    """Each file a link to a blob, as huggingface_hub stores a snapshot."""
+    """Replace each file by a link to a blob, as huggingface_hub stores a snapshot."""
     blobs = folder.parent / "blobs"
     blobs.mkdir()
     for number, path in enumerate(p for p in folder.rglob("*") if p.is_file()):
@@ -266,7 +264,7 @@ def in_a_hub_cache(folder: Path) -> None:
         path.symlink_to(os.path.relpath(blobs / str(number), path.parent))
 
 
-def with_droppings(folder: Path) -> None:
+def with_tool_files(folder: Path) -> None:
     for name in (
         ".git/HEAD",
         ".cache/huggingface/x.metadata",
@@ -274,9 +272,9 @@ def with_droppings(folder: Path) -> None:
         ".gitattributes",
     ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text("not ours")
+        (folder / name).write_text("another tool")
     for name in ("Thumbs.db", "desktop.ini", "graphs/Desktop.ini", "._README.md", "samples/.nfs01"):
-        (folder / name).write_text("not ours")
+        (folder / name).write_text("another tool")
     (folder / "lost+found").mkdir()
 
 
@@ -285,9 +283,9 @@ def link_the_folder(folder: Path) -> None:
     (folder / "graphs").symlink_to(folder.parent / "canary")
 
 
-PLACES = {
+LOCATIONS = {
     "hub cache": in_a_hub_cache,
-    "droppings": with_droppings,
+    "files of other tools": with_tool_files,
     "hard-link backup": lambda folder: shutil.copytree(
         folder, folder.parent / "backup", copy_function=os.link
     ),
@@ -296,10 +294,10 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_b3_the_bytes_count_wherever_a_bundle_is_kept(place, bundle, copy, tmp_path):
-    """Links, hidden files and a hard-link backup made a bundle corrupt, though no byte differed."""
-    PLACES[place](copy)
+@pytest.mark.parametrize("location", LOCATIONS)
+def test_b3_a_bundle_is_accepted_by_its_bytes_in_every_location(location, bundle, copy, tmp_path):
+    """Links, hidden files and hard links were rejected as corrupt, although no byte differed."""
+    LOCATIONS[location](copy)
     with (
         Embedder.load(copy, backend="onnxruntime-cpu", state="warm") as kept,
         Embedder.load(bundle, backend="onnxruntime-cpu", state="warm") as original,
@@ -310,7 +308,7 @@ def test_b3_the_bytes_count_wherever_a_bundle_is_kept(place, bundle, copy, tmp_p
 
 
 def test_b3_bytes_that_change_after_the_check_are_not_parsed(bundle, copy):
-    """Files were read again by path, so that others than the checked bytes could be parsed."""
+    """Files were read again by path, so that unchecked bytes could be parsed."""
     opened = Bundle.open(copy)
     for name in opened.files:
         path = copy / name
@@ -326,7 +324,7 @@ def test_b3_bytes_that_change_after_the_check_are_not_parsed(bundle, copy):
 
 
 def stretch(path: Path) -> None:
-    """A file of 4 GB that takes no room."""
+    """Extend a sparse file to 4 GB."""
     os.truncate(path, 4 << 30)
 
 
@@ -350,10 +348,10 @@ GREED = {
 
 
 def cost_of_greed(copy: Path, bundle: Path) -> tuple[int, list[str]]:
-    """The most bytes that the process grew by, and the bundles that were not refused."""
+    """The maximum memory growth in bytes, and the bundles that were accepted."""
     growth, accepted = 0, []
     for name, change in GREED.items():
-        with spoiled(copy, lambda change=change: change(copy), bundle):
+        with corrupted(copy, lambda change=change: change(copy), bundle):
             memory.reset_peak()
             before = memory.resident()
             try:
@@ -364,14 +362,14 @@ def cost_of_greed(copy: Path, bundle: Path) -> tuple[int, list[str]]:
     return growth, accepted
 
 
-def test_b4_a_greedy_bundle_costs_nothing(bundle, copy, kept):
+def test_b4_a_greedy_bundle_takes_no_memory(bundle, copy, kept):
     growth, accepted = cost_of_greed(copy, bundle)
     assert accepted == []
     assert growth < GREED_LIMIT
-    kept("B4", f"{len(GREED)} greedy bundles refused within {growth / memory.MIB:.0f} MiB")
+    kept("B4", f"{len(GREED)} greedy bundles rejected within {growth / memory.MIB:.0f} MiB")
 
 
-def test_b4_control_reading_before_looking_at_the_size(bundle, copy, caught, monkeypatch):
+def test_b4_control_reading_before_checking_the_size(bundle, copy, caught, monkeypatch):
     def read_first(path: Path, *, limit: int) -> bytes:
         with path.open("rb") as stream:
             return stream.read(1 << 28)

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment, and a full disk: B5 for bundles, C2 for bulk embedding."""
+"""B5 and C2: export and bulk embedding survive SIGKILL at any time, and a full disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from guarantee_kit.jobs import content, embed_folder, export_over, export_with_r
 
 WORDS = ("the", "cat", "sat", "on", "mats", "while", "dogs", "bark", "café", "été", "東京")
 SENTENCES = 120
-LATE = 6  # changes of the file system at the end of an export: manifest, digest, exchange, sweep
+LATE = 6  # file system changes at the end of an export: manifest, digest, exchange, removal
 
 
 @pytest.fixture
@@ -36,25 +36,25 @@ def corpus(tmp_path, seed) -> Path:
 
 
 @pytest.fixture
-def unbroken(bundle, corpus, tmp_path) -> tuple[dict[str, str], float]:
-    """What an undisturbed run leaves, and the seconds that it took."""
+def uninterrupted(bundle, corpus, tmp_path) -> tuple[dict[str, str], float]:
+    """The files of an undisturbed run, and its duration in seconds."""
     run_child(embed_folder, bundle, corpus, tmp_path / "warm-up")
     began = time.monotonic()
-    outcome = run_child(embed_folder, bundle, corpus, tmp_path / "unbroken")
+    outcome = run_child(embed_folder, bundle, corpus, tmp_path / "uninterrupted")
     assert outcome.code == 0, outcome.error
     assert outcome.answer["sentences"] == SENTENCES - 1
-    return content(tmp_path / "unbroken"), time.monotonic() - began
+    return content(tmp_path / "uninterrupted"), time.monotonic() - began
 
 
 def moments(generator: random.Random, seconds: float) -> Iterator[dict[str, float]]:
-    """When to kill: by turns at a random time, and right before a random change of the disk."""
+    """When to kill: alternately at a random time and before a random file system change."""
     while True:
         yield {"kill_after": generator.uniform(0, seconds)}
         yield {"kill_at": generator.randrange(1, 30)}
 
 
-def spoilt(folder: Path, expected: dict[str, str]) -> list[str]:
-    """Files under their final name whose content is not the final one."""
+def torn(folder: Path, expected: dict[str, str]) -> list[str]:
+    """Files under their final names whose contents are not final."""
     visible = {name: d for name, d in content(folder).items() if "/." not in f"/{name}"}
     return [name for name, digest in visible.items() if expected.get(name) != digest]
 
@@ -62,46 +62,46 @@ def spoilt(folder: Path, expected: dict[str, str]) -> list[str]:
 def first_difference(
     bundle: Path,
     corpus: Path,
-    room: Path,
+    folder: Path,
     expected: dict[str, str],
     *,
     kills: int,
     when: Iterator[dict[str, float]],
     fault: str = "",
 ) -> str:
-    """Kill runs and resume them until so many died; the first thing that is not as it should be."""
+    """Kill and resume runs until `kills` of them died; return the first difference."""
     died, finished = 0, 0
     while True:
-        folder = room / f"run-{finished}"
+        run = folder / f"run-{finished}"
         moment = next(when) if died < kills else {}
-        outcome = run_child(embed_folder, bundle, corpus, folder, fault, **moment)
+        outcome = run_child(embed_folder, bundle, corpus, run, fault, **moment)
         died += outcome.killed
-        if wrong := spoilt(folder, expected):
+        if wrong := torn(run, expected):
             return f"{wrong[0]} is torn after {died} kills"
         if outcome.killed:
             continue
-        if content(folder) != expected:
-            return f"{folder.name} is not the unbroken run: {outcome.error}"
+        if content(run) != expected:
+            return f"{run.name} is not the uninterrupted run: {outcome.error}"
         if not moment:
             return ""
         finished += 1
 
 
-def test_c2_killed_and_resumed_the_folder_is_that_of_the_unbroken_run(
-    bundle, corpus, unbroken, tmp_path, seed, cases, kept
+def test_c2_a_killed_and_resumed_job_writes_the_files_of_an_uninterrupted_one(
+    bundle, corpus, uninterrupted, tmp_path, seed, cases, kept
 ):
-    expected, seconds = unbroken
+    expected, seconds = uninterrupted
     kills = cases(200, 5_000)
     when = moments(random.Random(seed), seconds)
-    room = tmp_path / "killed"
-    assert first_difference(bundle, corpus, room, expected, kills=kills, when=when) == ""
-    kept("C2", f"{kills} kills, every folder byte for byte the unbroken one")
+    folder = tmp_path / "killed"
+    assert first_difference(bundle, corpus, folder, expected, kills=kills, when=when) == ""
+    kept("C2", f"{kills} kills, every directory byte-identical to the uninterrupted one")
 
 
-def test_c2_control_parts_written_in_place_are_found_torn(
-    bundle, corpus, unbroken, tmp_path, seed, caught
+def test_c2_control_parts_that_are_written_in_place(
+    bundle, corpus, uninterrupted, tmp_path, seed, caught
 ):
-    expected, seconds = unbroken
+    expected, seconds = uninterrupted
     generator = random.Random(seed)
     when = ({"kill_after": generator.uniform(0, seconds)} for _ in count())
     found = first_difference(
@@ -112,9 +112,9 @@ def test_c2_control_parts_written_in_place_are_found_torn(
 
 
 @pytest.fixture
-def shelf(tiny_checkpoint, tmp_path) -> tuple[Path, dict[str, str], dict[str, str]]:
-    """Where a bundle stands, its content, and the content of the one that shall replace it."""
-    target = tmp_path / "shelf" / "bundle"
+def replaced_bundle(tiny_checkpoint, tmp_path) -> tuple[Path, dict[str, str], dict[str, str]]:
+    """The path and contents of a bundle, and the contents of its replacement."""
+    target = tmp_path / "target" / "bundle"
     contents = []
     for number in (2, 1):
         assert run_child(export_over, target, number).code == 0
@@ -124,22 +124,22 @@ def shelf(tiny_checkpoint, tmp_path) -> tuple[Path, dict[str, str], dict[str, st
 
 
 def restore(target: Path, spare: Path) -> None:
-    """Put the old bundle back and sweep up what a killed export left beside it."""
+    """Restore the old bundle and remove the files that a killed export left next to it."""
     shutil.rmtree(target.parent)
     shutil.copytree(spare, target)
 
 
 def first_broken(
-    shelf: tuple[Path, dict[str, str], dict[str, str]],
+    bundles: tuple[Path, dict[str, str], dict[str, str]],
     spare: Path,
     kills: Iterator[int],
     fault: str = "",
 ) -> tuple[str, int]:
-    """Kill exports before their n-th change of the disk, for every n of `kills`.
+    """Kill exports before their n-th change of the file system, for every n of `kills`.
 
-    What was neither the old nor the new bundle, and how many kills left the new one.
+    Returns the first difference from both bundles, and the number of kills that left the new one.
     """
-    target, old, new = shelf
+    target, old, new = bundles
     replaced = 0
     for at in kills:
         restore(target, spare)
@@ -153,15 +153,15 @@ def first_broken(
 
 
 def test_b5_a_killed_export_leaves_the_old_bundle_or_the_new_one(
-    shelf, tmp_path, seed, cases, kept
+    replaced_bundle, tmp_path, seed, cases, kept
 ):
-    target, old, _ = shelf
+    target, old, _ = replaced_bundle
     spare = Path(shutil.copytree(target, tmp_path / "spare"))
     changes = run_child(count_changes, export_over, target, 2).answer
     generator, kills = random.Random(seed), cases(50, 1_000)
     end = [changes - number for number in range(LATE)]
     anywhere = [generator.randrange(1, changes + 1) for _ in range(kills - len(end))]
-    broken, replaced = first_broken(shelf, spare, iter([*end, *anywhere]))
+    broken, replaced = first_broken(replaced_bundle, spare, iter([*end, *anywhere]))
     assert broken == ""
     assert 0 < replaced < kills
     restore(target, spare)
@@ -172,10 +172,10 @@ def test_b5_a_killed_export_leaves_the_old_bundle_or_the_new_one(
     kept("B5", f"{kills} kills, {replaced} after the exchange, and 5 full disks: always complete")
 
 
-def test_b5_control_a_bundle_written_in_place(shelf, tmp_path, seed, caught):
-    spare = Path(shutil.copytree(shelf[0], tmp_path / "spare"))
-    broken, _ = first_broken(shelf, spare, iter(range(3, 40, 4)), fault="in place")
+def test_b5_control_a_bundle_written_in_place(replaced_bundle, tmp_path, seed, caught):
+    spare = Path(shutil.copytree(replaced_bundle[0], tmp_path / "spare"))
+    broken, _ = first_broken(replaced_bundle, spare, iter(range(3, 40, 4)), fault="in place")
     assert "neither old nor new" in broken
     with pytest.raises(BundleError):
-        Bundle.open(shelf[0])
+        Bundle.open(replaced_bundle[0])
     caught("B5", broken)

@@ -1,4 +1,4 @@
-"""D1, D3: the same sentence, the same bits.
+"""D1 and D3: the same sentence gets the same bits.
 
 D4 is in tests/export/verify/test_parity.py and tests/test_golden_bundle.py, D5 in
 tests/export/test_export.py.
@@ -21,14 +21,14 @@ WORDS = ["the", "cat", "sat", "été", "東京", "a", *(f"word{number}" for numb
 
 
 def sentences_of(generator: random.Random, count: int) -> list[list[str]]:
-    """Lengths 0 to 40, and one sentence in fifty of 41 to 150: longer than the budget below."""
+    """Lengths 0 to 40, and for one sentence in 50 a length of 41 to 150, above the budget below."""
     lengths = (generator.randrange(41, 151) if n % 50 == 0 else generator.randrange(41)
                for n in range(count))  # fmt: skip
     return [generator.choices(WORDS, k=length) for length in lengths]
 
 
 def parts(generator: random.Random, order: list[int]) -> list[list[int]]:
-    """The order cut at random into calls of one sentence up to all."""
+    """Random parts of the order, from one sentence to all."""
     calls = []
     while order:
         size = generator.choice((1, 2, 7, 40, len(order)))
@@ -37,53 +37,55 @@ def parts(generator: random.Random, order: list[int]) -> list[list[int]]:
     return calls
 
 
-def differing(embedder: Embedder, company: Embedder, count: int, seed: int) -> int:
-    """Sentences that get other bits in random company, order and padding than alone."""
+def differing(embedder: Embedder, batched: Embedder, count: int, seed: int) -> int:
+    """Count the sentences whose bits differ between a random batch and a batch of one."""
     generator = random.Random(seed)
     sentences = sentences_of(generator, count)
-    alone = [embedder.embed([sentence], outputs=OUTPUTS) for sentence in sentences]
+    single = [embedder.embed([sentence], outputs=OUTPUTS) for sentence in sentences]
     wrong = set()
     for _ in range(2):
         for call in parts(generator, generator.sample(range(count), count)):
-            out = company.embed([sentences[number] for number in call], outputs=OUTPUTS)
-            for place, number in enumerate(call):
-                same = (np.array_equal(out[n][place], alone[number][n][0]) for n in OUTPUTS)
+            out = batched.embed([sentences[number] for number in call], outputs=OUTPUTS)
+            for position, number in enumerate(call):
+                same = (np.array_equal(out[n][position], single[number][n][0]) for n in OUTPUTS)
                 if not all(same):
                     wrong.add(number)
     return len(wrong)
 
 
-def test_d1_company_order_padding_and_history_change_no_bit(bundle, embedder, seed, cases, kept):
+def test_d1_vectors_are_bit_identical_in_every_batch_order_and_history(
+    bundle, embedder, seed, cases, kept
+):
     count = cases(1_000, 20_000)
     options = {"backend": "onnxruntime-cpu", "token_budget": 100, "cache_words": 200}
-    with Embedder.load(bundle, **options) as company:
-        assert differing(embedder, company, count, seed) == 0
+    with Embedder.load(bundle, **options) as batched:
+        assert differing(embedder, batched, count, seed) == 0
     kept("D1", f"{count:,} sentences in 2 partitions each, 5 outputs, 0 differing bits")
 
 
-def test_d1_control_a_sentence_that_takes_the_length_of_its_mates(bundle, embedder, seed, caught):
-    """Every row as long as the longest: the backward pass then begins in the padding."""
+def test_d1_control_a_sentence_with_the_length_of_the_longest(bundle, embedder, seed, caught):
+    """Every row gets the longest length, so that the backward pass starts in the padding."""
 
     def leak(inputs) -> None:
         inputs.lengths[:] = inputs.lengths.max()
 
-    with Embedder(Bundle.open(bundle), Watched(bundle, before=leak)) as company:
-        wrong = differing(embedder, company, 100, seed)
+    with Embedder(Bundle.open(bundle), Watched(bundle, before=leak)) as batched:
+        wrong = differing(embedder, batched, 100, seed)
     assert wrong > 0
-    caught("D1", f"length of the mates: {wrong} of 100 sentences differ")
+    caught("D1", f"length of the longest sentence: {wrong} of 100 sentences differ")
 
 
 def test_d1_control_a_row_that_remembers_the_last_call(bundle, embedder, seed, caught):
-    with Embedder.load(bundle, backend="onnxruntime-cpu", state="carry") as company:
-        wrong = differing(embedder, company, 100, seed)
+    with Embedder.load(bundle, backend="onnxruntime-cpu", state="carry") as batched:
+        wrong = differing(embedder, batched, 100, seed)
     assert wrong > 0
     caught("D1", f"state of the last call: {wrong} of 100 sentences differ")
 
 
-def digests(bundle, sentences, threads, nudge=0.0) -> set[str]:
-    """What processes with so many threads each make of the sentences."""
+def digests(bundle, sentences, threads, perturbation=0.0) -> set[str]:
+    """The digests of the vectors, one process per number of threads."""
     outcomes = [
-        run_child(digest_of_vectors, bundle, sentences, number, nudge, timeout=300)
+        run_child(digest_of_vectors, bundle, sentences, number, perturbation, timeout=300)
         for number in threads
     ]
     assert all(outcome.code == 0 for outcome in outcomes), outcomes
@@ -98,6 +100,6 @@ def test_d3_processes_and_threads_change_no_bit(bundle, seed, kept):
 
 def test_d3_control_a_thread_that_moves_the_last_bits(bundle, seed, caught):
     sentences = sentences_of(random.Random(seed), 100)
-    found = digests(bundle, sentences, (1, 2), nudge=1e-7)
+    found = digests(bundle, sentences, (1, 2), perturbation=1e-7)
     assert len(found) == 2
     caught("D3", f"{len(found)} digests")

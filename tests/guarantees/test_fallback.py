@@ -1,7 +1,6 @@
-"""F1, F3, F4: the backend in use answers, says who it is, and gives way when memory runs out.
+"""F1 to F4: the backend in use answers, reports its name, and falls back without memory.
 
-The causes of F1 and F2 that need a fake GPU are in tests/runtime: test_tensorrt_opening,
-test_selection and test_onnxruntime.
+The causes of F1 and F2 that need a fake GPU are in tests/runtime/backends.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ CAUSES = {
     "TensorRT is missing": BackendUnavailableError("tensorrt cannot be imported", hint="install"),
     "no driver": BackendUnavailableError("cudaErrorInsufficientDriver", hint="install a driver"),
     "no GPU": BackendUnavailableError("CUDA shows no GPU", hint="use another machine"),
-    "another version": EngineMismatchError("built for 11.3, here is 11.4", hint="build it anew"),
-    "another GPU": EngineMismatchError("built for sm90, here is sm86", hint="build it anew"),
-    "a truncated plan": EngineError("the plan is truncated", hint="build it anew"),
+    "another version": EngineMismatchError("built for 11.3, here is 11.4", hint="build it again"),
+    "another GPU": EngineMismatchError("built for sm90, here is sm86", hint="build it again"),
+    "a truncated plan": EngineError("the plan is truncated", hint="build it again"),
     "an engine of unknown origin": EngineError("not built here", hint="build it here"),
     "a failing start": BackendError("CUDA error 700", hint="look at dmesg"),
     "no memory at the start": DeviceMemoryError("the GPU is full", hint="free it"),
@@ -54,8 +53,8 @@ def warnings_of(load) -> list[str]:
     return [str(w.message) for w in caught if w.category is BackendFallbackWarning]
 
 
-def badly_told(bundle, monkeypatch) -> list[str]:
-    """The causes after which not exactly one warning names reason, cure and what is used."""
+def badly_reported(bundle, monkeypatch) -> list[str]:
+    """The causes without exactly one warning that names the reason, the fix and the backend."""
     bad = []
     for cause, error in CAUSES.items():
         for failures in (["tensorrt"], ["tensorrt", "onnxruntime-cuda"]):
@@ -67,27 +66,29 @@ def badly_told(bundle, monkeypatch) -> list[str]:
                 with Embedder.load(bundle, self_check=False) as elmo:
                     used.append(elmo.backend)
 
-            told = warnings_of(load)
-            whole = len(told) == 1 and error.what in told[0] and error.hint in told[0]
-            if not (whole and used == ["onnxruntime-cpu"] and used[0] in told[0]):
-                bad.append(f"{cause}: {told}")
+            messages = warnings_of(load)
+            complete = (
+                len(messages) == 1 and error.what in messages[0] and error.hint in messages[0]
+            )
+            if not (complete and used == ["onnxruntime-cpu"] and used[0] in messages[0]):
+                bad.append(f"{cause}: {messages}")
     return bad
 
 
 def test_f1_every_cause_gives_one_warning_and_the_next_backend(bundle, monkeypatch, kept):
-    assert badly_told(bundle, monkeypatch) == []
+    assert badly_reported(bundle, monkeypatch) == []
     kept("F1", f"{2 * len(CAUSES)} fake causes, one warning each")
 
 
 def test_f1_control_a_silent_fallback(bundle, monkeypatch, caught):
-    monkeypatch.setattr(selection.BackendChain, "_warn", lambda *told: None)
-    bad = badly_told(bundle, monkeypatch)
+    monkeypatch.setattr(selection.BackendChain, "_warn", lambda *arguments: None)
+    bad = badly_reported(bundle, monkeypatch)
     assert len(bad) == 2 * len(CAUSES)
     caught("F1", bad[0])
 
 
 def degraded(bundle, monkeypatch) -> list[str]:
-    """The causes that a backend asked for by name swallowed."""
+    """The causes that a backend requested by name hid."""
     silent = []
     for cause, error in CAUSES.items():
         chain = (failing("tensorrt", error), CANDIDATES[-1])
@@ -95,8 +96,8 @@ def degraded(bundle, monkeypatch) -> list[str]:
         try:
             Embedder.load(bundle, backend="tensorrt").close()
             silent.append(cause)
-        except (BackendUnavailableError, EngineError) as told:
-            assert told.hint
+        except (BackendUnavailableError, EngineError) as raised:
+            assert raised.hint
     return silent
 
 
@@ -105,46 +106,46 @@ def test_f2_a_named_backend_never_degrades(bundle, monkeypatch, kept):
     kept("F2", f"{len(CAUSES)} fake causes, all raised")
 
 
-def test_f2_control_a_name_that_is_taken_for_a_wish(bundle, monkeypatch, caught):
+def test_f2_control_a_name_that_is_only_a_preference(bundle, monkeypatch, caught):
     def any_will_do(chain):
         return chain._open_checked(CANDIDATES[-1])
 
     monkeypatch.setattr(selection.BackendChain, "_open_wanted", any_will_do)
     silent = degraded(bundle, monkeypatch)
     assert len(silent) == len(CAUSES)
-    caught("F2", f"answered in spite of: {', '.join(silent)}")
+    caught("F2", f"answered despite: {', '.join(silent)}")
 
 
-def lies_believed(bundle, monkeypatch) -> list[str]:
-    """The ways to pretend CUDA that an embedder takes for CUDA."""
-    believed = []
+def false_claims_accepted(bundle, monkeypatch) -> list[str]:
+    """The backends that accept a CPU session as CUDA."""
+    accepted = []
     with monkeypatch.context() as patch:
         patch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
         for backend in ("onnxruntime-cuda", "auto"):
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # ONNX Runtime and the embedder both complain
+                warnings.simplefilter("ignore")  # ONNX Runtime and the embedder both warn
                 try:
                     with Embedder.load(bundle, backend=backend, self_check=False) as elmo:
                         if elmo.backend == "onnxruntime-cuda":
-                            believed.append(backend)
+                            accepted.append(backend)
                 except BackendUnavailableError:
                     pass
-    return believed
+    return accepted
 
 
 def test_f3_the_provider_is_read_from_the_session_and_stdout_stays_empty(
     bundle, monkeypatch, capfd, kept
 ):
-    assert lies_believed(bundle, monkeypatch) == []
+    assert false_claims_accepted(bundle, monkeypatch) == []
     with Embedder.load(bundle) as elmo:
         assert elmo.backend == "onnxruntime-cpu"
         elmo.embed(SENTENCES)
     assert capfd.readouterr().out == ""
-    kept("F3", "a CUDA provider that only claims to be there is found out, by name and by auto")
+    kept("F3", "a falsely claimed CUDA provider is detected, by name and by auto")
 
 
-def test_f3_control_believing_the_list(bundle, monkeypatch, caught):
-    class Liar:
+def test_f3_control_trusting_the_list_of_providers(bundle, monkeypatch, caught):
+    class FalseSession:
         def __init__(self, session):
             self._session = session
 
@@ -158,18 +159,18 @@ def test_f3_control_believing_the_list(bundle, monkeypatch, caught):
     monkeypatch.setattr(
         onnxruntime,
         "InferenceSession",
-        lambda path, settings, *rest, **options: Liar(real(path, settings)),
+        lambda path, settings, *rest, **options: FalseSession(real(path, settings)),
     )
     monkeypatch.setattr(
         "elmo_runtime.backends.onnxruntime.backend._check_placement", lambda *rest: None
     )
-    believed = lies_believed(bundle, monkeypatch)
-    assert believed == ["onnxruntime-cuda", "auto"]
-    caught("F3", f"the CPU was taken for CUDA by {believed}")
+    accepted = false_claims_accepted(bundle, monkeypatch)
+    assert accepted == ["onnxruntime-cuda", "auto"]
+    caught("F3", f"the CPU was accepted as CUDA by {accepted}")
 
 
 class Memory:
-    """A device that holds at most `rows` sentences at once, from the n-th call on."""
+    """A device that holds at most `rows` sentences, from call `since` on."""
 
     def __init__(self, *, rows: int, since: int) -> None:
         self.rows, self.since = rows, since
@@ -182,30 +183,30 @@ class Memory:
 
 
 def embed_on(device, bundle, monkeypatch):
-    """Vectors, warnings and the backend in use at the end, when this device is the best."""
+    """Vectors, warnings and the final backend, with this device as the first choice."""
     chain = (Candidate("tensorrt", lambda bundle: True, lambda *wishes: device), CANDIDATES[-1])
     monkeypatch.setattr(selection, "CANDIDATES", chain)
     with Embedder.load(bundle, self_check=False, token_budget=70) as elmo:
         answers = []
-        told = warnings_of(lambda: answers.append(elmo.embed(SENTENCES)["elmo"]))
-        return answers[0], told, elmo.backend
+        messages = warnings_of(lambda: answers.append(elmo.embed(SENTENCES)["elmo"]))
+        return answers[0], messages, elmo.backend
 
 
-def lost_by_want(bundle, expected, monkeypatch) -> list[str]:
-    """The devices on which a request failed, changed its answer or was told wrongly."""
+def lost_requests(bundle, expected, monkeypatch) -> list[str]:
+    """The devices on which a request failed, changed its vectors or gave wrong warnings."""
     lost = []
     for rows in (0, 1, 2, 4):
         for since in range(1, 6):
             device = Watched(bundle, name="tensorrt", before=Memory(rows=rows, since=since))
             try:
-                found, told, used = embed_on(device, bundle, monkeypatch)
+                found, messages, used = embed_on(device, bundle, monkeypatch)
             except DeviceMemoryError as error:
                 lost.append(f"{rows} rows since call {since}: {error}")
                 continue
             wanted = (0, "tensorrt") if rows else (1, "onnxruntime-cpu")
             same = all(map(np.array_equal, found, expected))
-            if not same or (len(told), used) != wanted or device.closed != 1:
-                lost.append(f"{rows} rows since call {since}: {told}, {used}")
+            if not same or (len(messages), used) != wanted or device.closed != 1:
+                lost.append(f"{rows} rows since call {since}: {messages}, {used}")
     return lost
 
 
@@ -214,7 +215,7 @@ def expected(embedder):
     return embedder.embed(SENTENCES)["elmo"]
 
 
-class Spoiled(Watched):
+class WrongGpu(Watched):
     """A GPU that computes wrong layers."""
 
     def run_bilm(self, inputs, outputs, *, half=False):
@@ -222,64 +223,64 @@ class Spoiled(Watched):
 
 
 @pytest.fixture
-def spoiled(bundle):
-    return Spoiled(bundle, name="spoiled", before=lambda inputs: None)
+def wrong_gpu(bundle):
+    return WrongGpu(bundle, name="wrong", before=lambda inputs: None)
 
 
-def test_f4_want_of_memory_halves_the_batch_and_then_changes_the_backend(
+def test_f4_without_memory_the_batch_is_halved_and_then_the_backend_changes(
     bundle, expected, monkeypatch, kept
 ):
-    assert lost_by_want(bundle, expected, monkeypatch) == []
+    assert lost_requests(bundle, expected, monkeypatch) == []
     kept("F4", "20 fake devices that run out at the n-th call, the same bits each time")
 
 
-def test_f4_control_an_error_that_nobody_catches(bundle, expected, monkeypatch, caught):
+def test_f4_control_an_error_that_is_not_caught(bundle, expected, monkeypatch, caught):
     monkeypatch.setattr("elmo_runtime.inference.pipeline.DeviceMemoryError", ZeroDivisionError)
-    lost = lost_by_want(bundle, expected, monkeypatch)
+    lost = lost_requests(bundle, expected, monkeypatch)
     assert len(lost) == 20
     caught("F4", lost[0])
 
 
 @pytest.mark.parametrize("first", ["onnxruntime-cuda", "tensorrt"])
-def test_a_wrong_gpu_leaves_the_right_answer_and_one_warning(
-    first, bundle, expected, monkeypatch, spoiled
+def test_a_wrong_gpu_gives_right_vectors_and_one_warning(
+    first, bundle, expected, monkeypatch, wrong_gpu
 ):
-    """Loading it raised, though the CPU was there to answer."""
-    chain = (Candidate(first, lambda bundle: True, lambda *wishes: spoiled), CANDIDATES[-1])
+    """Loading raised an error, although the CPU could answer."""
+    chain = (Candidate(first, lambda bundle: True, lambda *wishes: wrong_gpu), CANDIDATES[-1])
     monkeypatch.setattr(selection, "CANDIDATES", chain)
-    with pytest.warns(BackendFallbackWarning, match="golden sentences") as told:
+    with pytest.warns(BackendFallbackWarning, match="golden sentences") as messages:
         elmo = Embedder.load(bundle)
     with elmo:
         assert all(map(np.array_equal, elmo.embed(SENTENCES)["elmo"], expected))
-    assert (len(told), elmo.backend, spoiled.closed) == (1, "onnxruntime-cpu", 1)
+    assert (len(messages), elmo.backend, wrong_gpu.closed) == (1, "onnxruntime-cpu", 1)
 
 
-def test_a_wrong_gpu_asked_for_by_name_raises(bundle, monkeypatch, spoiled):
-    chain = (Candidate("tensorrt", lambda bundle: True, lambda *wishes: spoiled), CANDIDATES[-1])
+def test_a_wrong_gpu_that_is_requested_by_name_raises(bundle, monkeypatch, wrong_gpu):
+    chain = (Candidate("tensorrt", lambda bundle: True, lambda *wishes: wrong_gpu), CANDIDATES[-1])
     monkeypatch.setattr(selection, "CANDIDATES", chain)
     with pytest.raises(VerificationError, match="golden sentences"):
         Embedder.load(bundle, backend="tensorrt")
-    assert spoiled.closed == 1
+    assert wrong_gpu.closed == 1
 
 
 @pytest.mark.parametrize("wrong", [False, True])
-def test_a_successor_is_checked_before_it_answers(wrong, bundle, monkeypatch, spoiled):
-    """One that failed its check stayed open, and its error reached the caller."""
+def test_a_successor_is_checked_before_it_answers(wrong, bundle, monkeypatch, wrong_gpu):
+    """A backend that failed its check stayed open, and its error reached the caller."""
     memory = Memory(rows=1000, since=1)
     best = Watched(bundle, name="tensorrt", before=memory)
     chain = tuple(
         Candidate(name, lambda bundle: True, lambda *wishes, backend=backend: backend)
-        for name, backend in {"tensorrt": best, "onnxruntime-cuda": spoiled}.items()
+        for name, backend in {"tensorrt": best, "onnxruntime-cuda": wrong_gpu}.items()
     )
     chain = (*chain, CANDIDATES[-1]) if not wrong else chain
     monkeypatch.setattr(selection, "CANDIDATES", chain)
     with Embedder.load(bundle) as elmo:
         memory.rows = 0
-        if wrong:  # nothing right is left
+        if wrong:  # no correct backend remains
             with pytest.raises(DeviceMemoryError):
                 elmo.embed(SENTENCES[:1])
         else:
             with pytest.warns(BackendFallbackWarning, match="onnxruntime-cpu"):
                 elmo.embed(SENTENCES[:1])
             assert elmo.backend == "onnxruntime-cpu"
-    assert (best.closed, spoiled.closed) == (1, 1)
+    assert (best.closed, wrong_gpu.closed) == (1, 1)

@@ -1,4 +1,4 @@
-"""The fuzzers, for a minute each: no file of a bundle and no line of text breaks their readers."""
+"""Fuzzers: no file of a bundle and no line of text breaks the readers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("atheris", reason="atheris comes for Linux only")
+pytest.importorskip("atheris", reason="atheris supports only Linux")
 
 FUZZ = Path(__file__).parents[2] / "fuzz"
 
 
 def fuzz(program: Path, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run a fuzzer in a folder where it may leave the input that broke something."""
+    """Run a fuzzer in a directory where it stores an input that failed."""
     command = [sys.executable, str(program), *options]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
@@ -26,7 +26,7 @@ def test_a_fuzzer_finds_nothing(name, cases, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_control_a_mapper_that_is_wrong_is_found(tmp_path):
+def test_control_a_wrong_mapper_is_found(tmp_path):
     program = (FUZZ / "fuzz_text.py").read_text("utf-8")
     fault = "character_ids(token)[::-1]"
     assert "character_ids(token)" in program

@@ -1,4 +1,4 @@
-"""I1 to I6: what a caller hands in is answered or refused; it never crashes or fills the memory."""
+"""I1 to I6: every input is answered or rejected, without a crash and in bounded memory."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from oracle import character_ids
 
 WITHOUT_SHRINKING = [Phase.explicit, Phase.generate]
 BUDGET = 2048
-RATIO = 1.5  # of the memory that one full batch takes
+RATIO = 1.5  # relative to the memory of one full batch
 
 
-def test_i1_and_i6_anything_is_answered_in_finite_numbers_or_refused(
+def test_i1_and_i6_every_input_gets_finite_vectors_or_an_input_error(
     bundle, tmp_path, seed, cases, kept
 ):
     examples = cases(5_000, 200_000)
@@ -51,8 +51,8 @@ EMPTY = {"no sentences": [], "one without tokens": [[]], "only spaces": ["", "  
 WIDTHS = {"word_emb": (8,), "elmo": (16,), "layers": (16,), "default": (16,)}
 
 
-def wrongly_empty(embedder: Embedder) -> list[str]:
-    """The cases whose answer is not an empty array of the right shape and dtype."""
+def wrong_empty_answers(embedder: Embedder) -> list[str]:
+    """The cases without an empty array of the right shape and dtype."""
     wrong = []
     for case, sentences in EMPTY.items():
         for output, width in WIDTHS.items():
@@ -63,10 +63,10 @@ def wrongly_empty(embedder: Embedder) -> list[str]:
                     wrong.append(f"{case}, {output}: {error}")
                     continue
                 lead = {"layers": (3, 0), "default": ()}.get(output, (0,))
-                whole = len(out) == len(sentences) and all(
+                right = len(out) == len(sentences) and all(
                     (v.shape, v.dtype.name) == ((*lead, *width), dtype) for v in out
                 )
-                if not whole:
+                if not right:
                     wrong.append(f"{case}, {output}, {dtype}")
     return wrong
 
@@ -82,21 +82,21 @@ def never_called(bundle):
         yield elmo
 
 
-def test_i2_nothing_in_gives_empty_arrays_and_no_call(embedder, never_called, kept):
-    assert wrongly_empty(embedder) == []
-    assert wrongly_empty(never_called) == []
+def test_i2_empty_input_gives_empty_arrays_and_no_call(embedder, never_called, kept):
+    assert wrong_empty_answers(embedder) == []
+    assert wrong_empty_answers(never_called) == []
     kept("I2", f"{len(EMPTY) * len(WIDTHS) * 2} cases on ONNX Runtime CPU")
 
 
-def test_i2_control_sentences_that_are_not_left_out(never_called, monkeypatch, caught):
+def test_i2_control_empty_sentences_that_reach_the_backend(never_called, monkeypatch, caught):
     monkeypatch.setattr(np, "flatnonzero", lambda lengths: np.arange(len(lengths)))
-    wrong = wrongly_empty(never_called)
+    wrong = wrong_empty_answers(never_called)
     assert len(wrong) > len(EMPTY)
     caught("I2", wrong[0])
 
 
 def differing_ids(examples: int, limit: int = 50) -> list[str]:
-    """The tokens, a hundred an example, whose ids are not the independent mapper's."""
+    """The tokens whose ids differ from the independent mapper; 100 tokens per example."""
     differing = list[str]()
 
     @settings(max_examples=max(examples // 100, 1), phases=WITHOUT_SHRINKING)
@@ -119,7 +119,7 @@ def test_i3_character_ids_are_those_of_an_independent_mapper(cases, kept):
     kept("I3", f"{examples:,} tokens, 0 differing")
 
 
-def test_i3_control_a_cut_one_byte_early(caught, monkeypatch):
+def test_i3_control_a_wrong_end_of_word(caught, monkeypatch):
     monkeypatch.setattr("elmo_runtime.characters.END_WORD", 260)
     differing = differing_ids(100)
     assert differing
@@ -136,7 +136,7 @@ CELLS = st.one_of(st.integers(1, 261), st.sampled_from([0, -1, 262, 2**31 - 1, -
 
 @st.composite
 def id_arrays(draw: st.DrawFn) -> np.ndarray:
-    """Arrays that are ids, but for one cell, one row, the dtype or the shape."""
+    """Arrays of ids, perhaps with a wrong cell, row, dtype or shape."""
     dtype, shape = draw(DTYPES), draw(SHAPES)
     ids = draw(arrays.arrays(np.int64, shape, elements=st.integers(1, 250), fill=st.just(7)))
     if ids.ndim == 3 and ids.size:
@@ -152,7 +152,7 @@ def id_arrays(draw: st.DrawFn) -> np.ndarray:
 
 
 def first_wrong_cell(ids: np.ndarray) -> str | None:
-    """What the message must name, cell by cell; None where the ids are fine."""
+    """The cell or property that the message must name; None for valid ids."""
     if ids.dtype.kind not in "iu":
         return "dtype"
     if ids.ndim != 3 or ids.shape[2] != 50:
@@ -169,38 +169,38 @@ def first_wrong_cell(ids: np.ndarray) -> str | None:
     return None
 
 
-def misjudged(embedder: Embedder, examples: int) -> list[str]:
-    """Arrays that were refused without reason, taken in spite of one, or badly named."""
+def wrong_checks(embedder: Embedder, examples: int) -> list[str]:
+    """Arrays that were wrongly rejected, wrongly accepted or badly described."""
     wrong = list[str]()
 
     @settings(max_examples=examples, phases=WITHOUT_SHRINKING)
     @given(id_arrays())
-    def judge(ids: np.ndarray) -> None:
+    def check(ids: np.ndarray) -> None:
         reason = first_wrong_cell(ids)
         try:
             embedder.embed_char_ids(ids)
-            told = None
+            message = None
         except InputError as error:
-            told = str(error)
-        if (reason is None) != (told is None) or (reason and reason not in str(told)):
-            wrong.append(f"{ids.dtype} {ids.shape}: {reason} was told as {told}")
+            message = str(error)
+        if (reason is None) != (message is None) or (reason and reason not in str(message)):
+            wrong.append(f"{ids.dtype} {ids.shape}: expected {reason}, got {message}")
 
-    judge()
+    check()
     return wrong
 
 
-def test_i4_wrong_ids_are_refused_by_cell(embedder, cases, kept):
+def test_i4_wrong_ids_are_rejected_by_cell(embedder, cases, kept):
     examples = cases(2_000, 20_000)
-    assert misjudged(embedder, examples) == []
+    assert wrong_checks(embedder, examples) == []
     kept("I4", f"{examples:,} arrays, each checked cell by cell")
 
 
-def test_i4_control_ids_taken_as_they_come(embedder, monkeypatch, caught):
+def test_i4_control_unchecked_ids(embedder, monkeypatch, caught):
     monkeypatch.setattr(
         "elmo_runtime.embedder.checked_char_ids",
         lambda ids, max_characters: np.zeros((0, 0, 50), np.int32),
     )
-    wrong = misjudged(embedder, 50)
+    wrong = wrong_checks(embedder, 50)
     assert wrong
     caught("I4", wrong[0])
 
@@ -217,8 +217,8 @@ def test_i5_long_and_many_run_in_the_memory_of_one_batch(bundle, what, kept):
          if what == "sentence" else f"100,000 sentences: {ratio:.2f} of one batch")  # fmt: skip
 
 
-def test_i5_control_a_sentence_in_one_piece(bundle, caught):
+def test_i5_control_a_sentence_without_segments(bundle, caught):
     outcome = run_child(memory_of_sizes, bundle, "sentence", 200_000, timeout=300)
     ratio = outcome.answer["all"] / outcome.answer["one batch"]
     assert ratio > RATIO
-    caught("I5", f"without windows {ratio:.2f} of one batch")
+    caught("I5", f"without segments {ratio:.2f} of one batch")

@@ -1,4 +1,4 @@
-"""R1, R2: nothing is left behind by requests, nor by loading and closing."""
+"""R1 and R2: requests, loading and closing leave no memory, files or threads."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from guarantee_kit.children import run_child
 from guarantee_kit.requests import growth_over_requests, growth_with_leak, traces_of_loading
 
 LIMIT = 8 * memory.MIB
-LEAK = 1024  # bytes a request
+LEAK = 1024  # bytes per request
 
 
-def test_r1_requests_of_random_shapes_leave_nothing(bundle, seed, cases, kept):
+def test_r1_requests_of_random_shapes_leak_nothing(bundle, seed, cases, kept):
     requests = cases(20_000, 1_000_000)
     outcome = run_child(growth_over_requests, bundle, seed, requests, timeout=300 + requests / 20)
     assert outcome.code == 0, outcome.error
@@ -22,13 +22,13 @@ def test_r1_requests_of_random_shapes_leave_nothing(bundle, seed, cases, kept):
     kept("R1", f"{requests:,} requests, {outcome.answer / memory.MIB:+.1f} MiB in the second half")
 
 
-def test_r1_control_a_leak_of_a_kilobyte_a_request(caught):
+def test_r1_control_a_leak_of_a_kilobyte_per_request(caught):
     outcome = run_child(growth_with_leak, LEAK, 20_000)
     assert outcome.answer > LIMIT
     caught("R1", f"{outcome.answer / memory.MIB:+.1f} MiB in the second half")
 
 
-def test_r2_loading_and_closing_leaves_nothing(bundle, cases, kept):
+def test_r2_loading_and_closing_leaks_nothing(bundle, cases, kept):
     times = cases(200, 2_000)
     outcome = run_child(traces_of_loading, bundle, times, timeout=300 + times)
     assert outcome.code == 0, outcome.error
@@ -39,7 +39,7 @@ def test_r2_loading_and_closing_leaves_nothing(bundle, cases, kept):
 
 
 def test_a_closed_embedder_is_freed_at_once(bundle):
-    """It and its cache of words, 64 MB at full size, stayed until the garbage collector came."""
+    """The embedder and its word cache of up to 64 MB stayed until a garbage collection."""
     elmo = Embedder.load(bundle, backend="onnxruntime-cpu")
     elmo.embed(["the cat sat"])
     parts = [weakref.ref(part) for part in (elmo, elmo._pipeline, elmo._pipeline.backend)]

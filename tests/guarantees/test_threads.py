@@ -1,4 +1,4 @@
-"""T1: one Embedder serves many threads with the bits of one.
+"""T1: one Embedder serves many threads, bit-identical to one thread.
 
 T2 is in tests/runtime/inference/test_call_gate.py.
 """
@@ -29,31 +29,31 @@ def requests(seed: int, count: int) -> list[list[list[str]]]:
 
 
 def differing(embedder: Embedder, threads: int, each: int, seed: int, seconds: float = 0) -> int:
-    """Requests whose answer in a crowd is not, bit for bit, the answer that they get alone.
+    """Count the requests whose vectors differ between many threads and one.
 
-    seconds: go on over and over for so long.
+    seconds: how long to repeat the requests.
     """
     work = [requests(seed + number, each) for number in range(threads)]
-    alone = [[embedder.embed(request)["elmo"] for request in share] for share in work]
+    serial = [[embedder.embed(request)["elmo"] for request in share] for share in work]
     wrong, end = [0] * threads, time.monotonic() + seconds
 
     def run(number: int) -> None:
         while True:
-            for request, expected in zip(work[number], alone[number], strict=True):
+            for request, expected in zip(work[number], serial[number], strict=True):
                 found = embedder.embed(request)["elmo"]
                 wrong[number] += not all(map(np.array_equal, found, expected))
             if time.monotonic() >= end:
                 return
 
-    crowd = [threading.Thread(target=run, args=(number,)) for number in range(threads)]
-    for thread in crowd:
+    workers = [threading.Thread(target=run, args=(number,)) for number in range(threads)]
+    for thread in workers:
         thread.start()
-    for thread in crowd:
+    for thread in workers:
         thread.join()
     return sum(wrong)
 
 
-def test_t1_sixteen_threads_get_the_bits_of_one(bundle, seed, cases, kept):
+def test_t1_sixteen_threads_get_the_bits_of_one_thread(bundle, seed, cases, kept):
     each, seconds = cases(200, 200), cases(0, 3_600)
     with Embedder.load(
         bundle, backend="onnxruntime-cpu", cache_words=100, cpu=CpuOptions(threads=1)
@@ -63,11 +63,11 @@ def test_t1_sixteen_threads_get_the_bits_of_one(bundle, seed, cases, kept):
     kept("T1", f"{THREADS} threads x {each} requests ({total:,} sentences), 0 differing bits")
 
 
-def test_t1_control_a_buffer_that_threads_share(bundle, seed, caught):
+def test_t1_control_a_shared_buffer(bundle, seed, caught):
     shared = {}
 
     def share(inputs) -> None:
-        """Keep the inputs where the next thread finds them, as a reused buffer would."""
+        """Share the inputs with the next thread, as a reused buffer would."""
         shared["lengths"] = inputs.lengths
         time.sleep(0.0005)
         if len(shared["lengths"]) == len(inputs.lengths):

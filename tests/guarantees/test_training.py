@@ -1,4 +1,4 @@
-"""SIGKILL at any moment of a training run, and spoilt states: C1 and C3."""
+"""C1 and C3: training survives SIGKILL at any time, and a corrupt saved state."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STEPS = 60
 
 
 def train_on(corpus: Path, run: Path, fault: str = "") -> int:
-    """Train until the end, from wherever the run stands; returns the last step."""
+    """Start or resume a run and train to the end; return the last step."""
     torch.set_num_threads(1)
     if fault == "forgets its states":
         from elmo_deploy.training.learner import Learner
@@ -60,7 +60,7 @@ def train_on(corpus: Path, run: Path, fault: str = "") -> int:
 
 
 def outcome_of(run: Path) -> tuple[list[dict[str, float]], dict[str, bytes]]:
-    """The curve without its times, and the bytes of every weight."""
+    """The learning curve without times, and the bytes of every weight."""
     curve = [
         {k: v for k, v in vars(m).items() if k not in ("seconds", "tokens_per_second")}
         for m in read_metrics(run / "metrics.jsonl")
@@ -80,17 +80,17 @@ def corpus(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def unbroken(corpus) -> tuple[Path, float]:
-    """An undisturbed run and the seconds that it took."""
+def uninterrupted(corpus) -> tuple[Path, float]:
+    """An undisturbed run, and its duration in seconds."""
     run_child(train_on, corpus, corpus.parent / "warm-up")
     began = time.monotonic()
-    outcome = run_child(train_on, corpus, corpus.parent / "unbroken", timeout=300)
+    outcome = run_child(train_on, corpus, corpus.parent / "uninterrupted", timeout=300)
     assert outcome.answer == STEPS, outcome.error
-    return corpus.parent / "unbroken", time.monotonic() - began
+    return corpus.parent / "uninterrupted", time.monotonic() - began
 
 
 def moments(generator: random.Random, seconds: float) -> Iterator[dict[str, float]]:
-    """When to kill: by turns at a random time, and right before a random change of the disk."""
+    """When to kill: alternately at a random time and before a random file system change."""
     while True:
         yield {"kill_after": generator.uniform(0.2, 1.0) * seconds}
         yield {"kill_at": generator.randrange(1, 250)}  # a save is about 40 changes
@@ -98,17 +98,17 @@ def moments(generator: random.Random, seconds: float) -> Iterator[dict[str, floa
 
 def first_difference(
     corpus: Path,
-    room: Path,
-    unbroken: Path,
+    folder: Path,
+    uninterrupted: Path,
     *,
     kills: int,
     when: Iterator[dict[str, float]],
     fault: str = "",
 ) -> str:
-    """Kill runs and resume them until so many died; the first finished one that differs."""
-    expected, died, finished = outcome_of(unbroken), 0, 0
+    """Kill and resume runs until `kills` of them died; return the first difference."""
+    expected, died, finished = outcome_of(uninterrupted), 0, 0
     while True:
-        run = room / f"run-{finished}"
+        run = folder / f"run-{finished}"
         moment = next(when) if died < kills else {}
         outcome = run_child(train_on, corpus, run, fault, timeout=300, **moment)  # type: ignore[arg-type]
         died += outcome.killed
@@ -117,33 +117,33 @@ def first_difference(
         if outcome.answer != STEPS:
             return f"{run.name} ended with {outcome.code}: {outcome.error}"
         if outcome_of(run) != expected:
-            return f"{run.name}, killed and resumed, is not the unbroken run"
+            return f"{run.name}, killed and resumed, is not the uninterrupted run"
         if not moment:
             return ""
         finished += 1
 
 
-def test_c1_killed_and_resumed_training_is_the_unbroken_run_bit_by_bit(
-    corpus, unbroken, tmp_path, seed, cases, kept
+def test_c1_killed_and_resumed_training_is_bit_identical_to_an_uninterrupted_run(
+    corpus, uninterrupted, tmp_path, seed, cases, kept
 ):
-    folder, seconds = unbroken
+    folder, seconds = uninterrupted
     kills = cases(30, 500)
     when = moments(random.Random(seed), seconds)
     assert first_difference(corpus, tmp_path, folder, kills=kills, when=when) == ""
     kept("C1", f"{kills} kills, 0 losses and 0 weights differ by a bit")
 
 
-def test_c1_control_carried_states_that_are_not_restored(corpus, unbroken, tmp_path, caught):
+def test_c1_control_lstm_states_that_are_not_restored(corpus, uninterrupted, tmp_path, caught):
     late = repeat({"kill_at": 200})  # several states were saved by then
     found = first_difference(
-        corpus, tmp_path, unbroken[0], kills=1, when=late, fault="forgets its states"
+        corpus, tmp_path, uninterrupted[0], kills=1, when=late, fault="forgets its states"
     )
-    assert "is not the unbroken run" in found
+    assert "is not the uninterrupted run" in found
     caught("C1", found)
 
 
-def spoil(folder: Path, case: int, generator: random.Random) -> None:
-    """Ten ways in which a saved state may be damaged."""
+def corrupt(folder: Path, case: int, generator: random.Random) -> None:
+    """Corrupt a saved state in one of ten ways."""
     tensors, counters = folder / "state.safetensors", folder / "state.json"
     if case < 3:  # one bit of the weights, the optimizer or the header
         content = bytearray(tensors.read_bytes())
@@ -166,56 +166,54 @@ def spoil(folder: Path, case: int, generator: random.Random) -> None:
 
 
 @pytest.fixture
-def spoilt_runs(corpus, unbroken, tmp_path, seed) -> list[Path]:
-    """Copies of a finished run whose newest state is damaged, each in another way."""
+def corrupt_runs(corpus, uninterrupted, tmp_path, seed) -> list[Path]:
+    """Copies of a finished run with a newest state that is corrupt, each in another way."""
     runs = []
     for case in range(10):
         run = tmp_path / f"run-{case}"
-        shutil.copytree(unbroken[0], run)
-        spoil(sorted((run / "resume").iterdir())[-1], case, random.Random(seed + case))
+        shutil.copytree(uninterrupted[0], run)
+        corrupt(sorted((run / "resume").iterdir())[-1], case, random.Random(seed + case))
         runs.append(run)
     return runs
 
 
-def wrongly_trusted(runs: list[Path], told: pytest.LogCaptureFixture) -> str:
-    """The first run whose spoilt newest state is not named and skipped for the one before."""
+def wrongly_trusted(runs: list[Path], caplog: pytest.LogCaptureFixture) -> str:
+    """The first run whose corrupt newest state is not named and skipped."""
     for run in runs:
-        told.clear()
-        with told.at_level(logging.WARNING):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
             saved = load_latest(run, device=torch.device("cpu"))
         older, newest = sorted((run / "resume").iterdir())
-        if f"{newest} is corrupt" not in told.text:
-            return f"{run.name}: nothing was said"
+        if f"{newest} is corrupt" not in caplog.text:
+            return f"{run.name}: no warning"
         if saved is None or saved.counters["step"] != int(older.name.removeprefix("step-")):
             return f"{run.name}: the older state was not read"
     return ""
 
 
 def test_c3_the_last_two_states_are_kept_and_a_corrupt_newest_one_is_named_and_skipped(
-    corpus, unbroken, spoilt_runs, tmp_path, caplog, kept
+    corpus, uninterrupted, corrupt_runs, tmp_path, caplog, kept
 ):
-    assert wrongly_trusted(spoilt_runs, caplog) == ""
-    last = spoilt_runs[-1]
+    assert wrongly_trusted(corrupt_runs, caplog) == ""
+    last = corrupt_runs[-1]
     outcome = run_child(train_on, corpus, last, timeout=300)
     assert outcome.answer == STEPS, outcome.error
-    assert outcome_of(last) == outcome_of(unbroken[0])
-    kept("C3", f"{len(spoilt_runs)} kinds of damage named and skipped; two states kept")
+    assert outcome_of(last) == outcome_of(uninterrupted[0])
+    kept("C3", f"{len(corrupt_runs)} kinds of damage named and skipped; two states kept")
 
 
-def test_c3_control_digests_that_nobody_compares(
-    unbroken, spoilt_runs, caplog, caught, monkeypatch
-):
+def test_c3_control_unchecked_digests(uninterrupted, corrupt_runs, caplog, caught, monkeypatch):
     from elmo_deploy.training.run import resume
 
     monkeypatch.setattr(resume, "sha256_of", lambda path: _Anything())
     monkeypatch.setattr(resume, "_digest", lambda counters: _Anything())
-    found = wrongly_trusted(spoilt_runs, caplog)
-    assert "nothing was said" in found
+    found = wrongly_trusted(corrupt_runs, caplog)
+    assert "no warning" in found
     caught("C3", found)
 
 
 class _Anything(str):
-    """Equal to every digest."""
+    """A string that equals every digest."""
 
     def __eq__(self, other: object) -> bool:
         return True
