@@ -1,4 +1,4 @@
-"""A tiny real bundle, and ways to look at what an embedder did with it."""
+"""A tiny real bundle, and a backend that records its calls."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def bundle(tiny_bundle) -> Path:
 
 @pytest.fixture(scope="session")
 def embedder(bundle):
-    """It, on the CPU, from the zero state."""
+    """An embedder of this bundle on the CPU, from the zero state."""
     with Embedder.load(bundle, backend="onnxruntime-cpu") as elmo:
         yield elmo
 
 
 class Spy:
-    """The real backend, with a record of what it was given; `trouble` may raise in its place."""
+    """The real backend with a record of its inputs; `trouble` may raise instead."""
 
     def __init__(self, bundle: Path, trouble=lambda rows: None) -> None:
         self._backend = open_cpu(Bundle.open(bundle), "fp32", BackendOptions(threads=1))

@@ -66,7 +66,7 @@ def test_padding_changes_no_output(bilm, batch, marked_length):
         np.testing.assert_allclose(found[name], expected[name], atol=1e-5, err_msg=name)
 
 
-def test_the_arena_shrinks_after_a_new_shape_and_now_and_then(bilm, monkeypatch):
+def test_the_arena_shrinks_after_a_new_shape_and_after_many_runs(bilm, monkeypatch):
     monkeypatch.setattr(ort, "SHRINK_EVERY", 3)
     session = ort._CudaSession(*bilm)
     one, other = inputs_of(1, 8), inputs_of(2, 8)

@@ -38,14 +38,14 @@ def test_the_vector_known_from_allennlp():
 
 
 @pytest.mark.parametrize("token", ["<S>", "</S>", "", "é" * 30, "a" + "é" * 30, "\ud800", "a\0b"])
-def test_marks_empty_cut_and_broken_tokens(token):
+def test_boundary_empty_cut_and_broken_tokens(token):
     assert char_ids(["x", token, "x", token]).tolist() == [
         character_ids(each) for each in ("x", token, "x", token)
     ]
 
 
 @given(st.lists(ANY_TEXT, max_size=20), st.integers(3, 60))
-def test_tokens_are_counted_that_lose_their_end(tokens, width):
+def test_tokens_that_are_cut_are_counted(tokens, width):
     cut = sum(len(token.encode("utf-8", "ignore")) > width - 2 for token in tokens)
     assert count_cut(tokens, max_characters=width) == cut
 
@@ -72,7 +72,7 @@ def test_ids_of_a_caller_come_back_with_their_lengths():
         (lambda ids: None, "dtype object"),
     ],
 )
-def test_what_is_no_array_of_ids_is_refused(spoil, named):
+def test_a_value_that_is_not_an_array_of_ids_is_refused(spoil, named):
     with pytest.raises(InputError, match=named):
         checked_char_ids(spoil(a_batch("a bc", "d")))
 
@@ -85,7 +85,7 @@ def test_an_id_that_no_character_has_is_named_by_its_cell(wrong):
         checked_char_ids(ids)
 
 
-def test_a_hole_between_tokens_is_named():
+def test_a_gap_between_tokens_is_named():
     ids = a_batch("a b c", "d e f")
     ids[1, 1] = 0
     with pytest.raises(InputError, match=r"char_ids\[1, 1\] is all zero"):
@@ -102,8 +102,8 @@ def test_trimming_cuts_only_padding_and_leaves_a_window_of_it(tokens, widest):
     assert cut.shape[1] % 4 == 0 or cut.shape[1] == 50
 
 
-def test_trimming_keeps_what_stands_behind_padding():
-    """It counted the ids that are no padding, and so cut a word whose ids hold padding inside."""
+def test_trimming_keeps_ids_after_padding():
+    """It counted the ids without padding, and so cut a word with padding inside."""
     ids = np.full((2, 50), 261, np.int32)
     ids[1, [0, 40]] = 259, 100
     assert trim(ids, 3).shape == (2, 44)

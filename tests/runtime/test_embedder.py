@@ -89,7 +89,7 @@ def test_the_largest_numbers_that_a_mix_takes_give_finite_vectors(embedder, dtyp
     extreme = {"mix_weights": [3e38, 0, -3e38], "gamma": -LARGEST_GAMMA}
     out = embedder.embed(TEXTS, outputs=["elmo", "default"], dtype=dtype, **extreme)
     assert np.isfinite(out.padded("elmo")).all() and np.isfinite(out["default"]).all()
-    assert np.abs(out["default"]).max() > 60_000  # the control: it does reach far
+    assert np.abs(out["default"]).max() > 60_000  # negative control: the values are large
 
 
 def test_several_mixes_share_one_pass(spy_on, embedder):
@@ -143,7 +143,7 @@ def test_without_tokens_the_backend_is_not_called(spy_on, sentences, output, dty
     assert spy.batches == [] and spy.words == []
 
 
-def test_no_ids_are_no_sentences(embedder):
+def test_an_empty_array_of_ids_gives_no_sentences(embedder):
     assert embedder.embed_char_ids(np.zeros((0, 0, 50), np.int32)).padded("elmo").shape == (
         0,
         0,
@@ -152,7 +152,7 @@ def test_no_ids_are_no_sentences(embedder):
     assert embedder.embed_char_ids(np.zeros((2, 3, 50), int)).lengths.tolist() == [0, 0]
 
 
-def test_empty_sentences_keep_their_places(embedder):
+def test_empty_sentences_keep_their_positions(embedder):
     out = embedder.embed(["", "a b", "", "c"])
     assert out.lengths.tolist() == [0, 2, 0, 1]
     assert (out["elmo"][1] == embedder.embed(["a b"])["elmo"][0]).all()
@@ -196,7 +196,7 @@ def test_reset_state_forgets(bundle):
     assert (first == third).all() and (first != second).any()
 
 
-def test_an_explicit_state_goes_in_and_out(bundle, embedder):
+def test_an_explicit_state_is_continued_and_returned(bundle, embedder):
     with Embedder.load(bundle, state="carry") as carrying:
         wanted = [carrying.embed(TEXTS)["elmo"] for _ in range(2)]
     first = embedder.embed(TEXTS, state=State.zeros(embedder.config, 0))
@@ -219,7 +219,7 @@ def test_the_warm_state_starts_every_sentence(bundle, embedder):
     assert (out["elmo"][0] != embedder.embed(TEXTS)["elmo"][0]).any()
 
 
-def test_without_a_state_none_comes_back(embedder):
+def test_without_a_state_none_is_returned(embedder):
     assert embedder.embed(TEXTS).state is None
 
 
@@ -312,7 +312,7 @@ def test_an_unknown_option_is_a_type_error(bundle):
         Embedder.load(bundle, thread=1)
 
 
-def test_a_precision_that_is_not_there_is_named(bundle):
+def test_a_missing_precision_is_named(bundle):
     with pytest.raises(BackendUnavailableError, match="--precision fp8"):
         Embedder.load(bundle, precision="fp8")
 
@@ -331,7 +331,7 @@ def test_a_wrong_state_is_rejected(embedder):
 
 @pytest.fixture
 def spoil_golden(bundle, tmp_path):
-    """A copy of the bundle whose golden vectors were changed, with its digests made to fit."""
+    """A copy of the bundle with changed golden vectors and matching digests."""
 
     def spoil(change) -> str:
         folder = shutil.copytree(bundle, tmp_path / "bundle")
@@ -362,7 +362,7 @@ def test_the_golden_sentences_can_be_compared_at_any_time(bundle, state):
             assert (elmo.embed(["c"])["elmo"][0] == again).all()
 
 
-def test_golden_vectors_that_are_not_numbers_match_nothing(spoil_golden):
+def test_golden_vectors_of_nan_match_nothing(spoil_golden):
     folder = spoil_golden(lambda golden: {**golden, "elmo": golden["elmo"] * np.nan})
     with pytest.raises(VerificationError):
         Embedder.load(folder)

@@ -1,4 +1,4 @@
-"""What `import elmo_runtime` loads, asked in a process of its own."""
+"""The modules that `import elmo_runtime` loads, in a separate process."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_check_sees_what_is_loaded():
     assert "safetensors" in modules_after("import elmo_runtime, safetensors")
 
 
-def test_a_help_text_does_not_pay_for_numpy():
+def test_a_help_text_does_not_import_numpy():
     assert "numpy" not in modules_after("from elmo_runtime import InputError")
 
 

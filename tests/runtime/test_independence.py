@@ -1,4 +1,4 @@
-"""A sentence's vectors depend on nothing but the sentence. Guarantees D1, T1 and part of D3."""
+"""The vectors of a sentence depend only on the sentence. Guarantees D1, T1 and part of D3."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def vectors_of(embedder: Embedder, rows) -> dict[int, list[np.ndarray]]:
 
 
 def differing(embedder: Embedder, order, cuts, alone) -> int:
-    """How many sentences get other bits in these calls than alone."""
+    """The number of sentences with other bits in these calls than alone."""
     edges = [0, *sorted(cuts), len(order)]
     count = 0
     for start, stop in itertools.pairwise(edges):

@@ -1,4 +1,4 @@
-"""Two writers of one target are kept apart; the lock of a process that is gone is taken over."""
+"""Two writers of one target exclude each other; the lock of an ended process is taken over."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_sweep_leaves_what_is_in_use(tmp_path):
 
 
 def test_a_directory_of_someone_else_is_never_cleared(tmp_path):
-    """A link with the name of our scratch directory must not lead a cleanup elsewhere."""
+    """A link with the name of a scratch directory must not lead a cleanup elsewhere."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
     scratch_beside(tmp_path / "x").symlink_to(tmp_path / "mine")

@@ -46,14 +46,14 @@ def test_the_quota_of_a_control_group_is_read(tmp_path, files, quota):
 
 
 def test_the_default_follows_the_quota(tmp_path):
-    """In a container with a quota of 2 CPUs on a large machine, one thread per core was started."""
+    """In a container with a quota of 2 CPUs on a large machine, one thread per core started."""
     tiny = {**V2, "sys/fs/cgroup/cpu.max": "50000 100000\n"}
     assert usable_cpus(tree(tmp_path, tiny)) == 1
     assert usable_cpus(tmp_path / "none") <= (os.cpu_count() or 1)
 
 
 def test_more_threads_than_cpus_warn(bundle):
-    """11 s became 2 s with fewer threads, and nothing said so."""
+    """Fewer threads reduced 11 s to 2 s, and no warning said so."""
     many = usable_cpus() + 1
     with pytest.warns(RuntimeWarning, match=f"threads is {many}, but this process may use"):
         Embedder.load(

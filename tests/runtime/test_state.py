@@ -1,4 +1,4 @@
-"""States of rows, and the warm state that a bundle holds."""
+"""States of rows, and the warm state of a bundle."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_smaller_batch_takes_the_first_rows_and_leaves_the_rest():
         (State(a_state(2).h * 0, a_state(2).c - 9), "state.c holds .*, beyond the clip 3 of this"),
     ],
 )
-def test_a_state_that_no_call_gave_is_refused(state, named):
+def test_a_state_that_no_call_returned_is_refused(state, named):
     with pytest.raises(InputError, match=named):
         checked_state(state, CONFIG)
 

@@ -31,7 +31,7 @@ FAILURES = [
 
 @dataclass
 class Opened:
-    """Stands for an open backend: only its name and whether it was closed matter here."""
+    """An open backend, of which only the name and the closing matter here."""
 
     name: str
     precision: str = "fp32"
@@ -126,7 +126,7 @@ def test_a_named_backend_that_computes_wrongly_raises_and_is_closed(choose):
     assert [backend.closed for backend in check.seen] == [1]
 
 
-def test_when_all_compute_wrongly_the_bundle_is_at_fault(choose):
+def test_when_every_backend_computes_wrongly_verification_fails(choose):
     with pytest.raises(VerificationError, match=r"cuda is off by 0\.5; cpu: cpu is off"):
         choose(works("cuda"), works("cpu"), check=Check("cuda", "cpu"))
 

@@ -28,7 +28,7 @@ HAS_CUDA_WHEEL = ort.CUDA in ort.import_onnxruntime().get_available_providers()
 
 
 def lacking(bundle: Path, what: str) -> Bundle:
-    """The bundle as if it had been exported otherwise."""
+    """The bundle with a changed manifest."""
     opened = Bundle.open(bundle)
     graphs = {
         "padded bilm": [
@@ -60,7 +60,7 @@ def test_more_words_than_one_call_takes_are_encoded_in_groups(backend, monkeypat
     assert (backend.encode_words(ids) == at_once).all()
 
 
-def test_only_the_outputs_asked_for_come_back(backend, embedder):
+def test_only_the_requested_outputs_are_returned(backend, embedder):
     config = embedder.config
     inputs = BiLmInputs(
         word_vectors=np.zeros((1, config.projection_dim), np.float32),
@@ -134,14 +134,14 @@ LACKS = [
 
 @pytest.fixture
 def claims_cuda(monkeypatch):
-    """An onnxruntime that says it has CUDA, so that graphs for it are looked for."""
+    """An onnxruntime that reports CUDA, so that graphs for it are looked up."""
     monkeypatch.setattr(ort.import_onnxruntime(), "get_available_providers", lambda: [ort.CUDA])
     monkeypatch.setattr(ort.import_onnxruntime(), "preload_dlls", lambda: None)
 
 
 @pytest.mark.parametrize(("what", "said"), LACKS)
-def test_auto_passes_over_a_backend_whose_graphs_the_bundle_lacks(claims_cuda, bundle, what, said):
-    """The whole chain ended there, though the CPU could use the graphs that were there."""
+def test_auto_skips_a_backend_without_graphs_in_the_bundle(claims_cuda, bundle, what, said):
+    """The chain ended there, although the CPU could use the existing graphs."""
     with pytest.warns(BackendFallbackWarning, match=f"cpu. .*cuda failed.*{said}") as told:
         backend = BackendChain(lacking(bundle, what), options=OPTIONS).open()
     backend.close()
@@ -149,7 +149,7 @@ def test_auto_passes_over_a_backend_whose_graphs_the_bundle_lacks(claims_cuda, b
 
 
 @pytest.mark.parametrize(("what", "said"), LACKS)
-def test_a_named_backend_whose_graphs_the_bundle_lacks_raises(claims_cuda, bundle, what, said):
+def test_a_named_backend_without_graphs_in_the_bundle_raises(claims_cuda, bundle, what, said):
     with pytest.raises(BackendUnavailableError, match=said):
         BackendChain(lacking(bundle, what), "onnxruntime-cuda", options=OPTIONS).open()
 

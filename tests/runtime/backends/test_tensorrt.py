@@ -38,7 +38,7 @@ def graphs(tiny_checkpoint, tmp_path_factory):
 
 @pytest.fixture
 def gpu(monkeypatch, tmp_path):
-    """A fake GPU with TensorRT, and a home of its own for the list of engines built here."""
+    """A fake GPU with TensorRT, and a separate home for the ledger of engines."""
     cudart = FakeCudart()
     tensorrt = FakeTensorRt(cudart)
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", cudart)
@@ -132,7 +132,7 @@ def test_more_mixes_than_the_plan_takes_are_computed_in_parts(backend, onnx):
     assert_same(backend.run_bilm(batch, OUTPUTS), onnx.run_bilm(batch, OUTPUTS))
 
 
-def test_shapes_and_recordings_may_follow_one_another_in_any_order(backend, onnx, gpu):
+def test_shapes_and_recordings_work_in_any_order(backend, onnx, gpu):
     """Growing memory moves, and a recording of the old addresses must not be replayed."""
     for seed, lengths in enumerate([[3], [3], [3], [14] * 8, [3], [3], [40, 2], [3], [14] * 8] * 3):
         batch = batch_of(lengths, seed=seed, zero_state=seed % 2 == 0)
@@ -145,14 +145,14 @@ def test_words_are_encoded_as_by_the_graph(backend, onnx):
     np.testing.assert_allclose(backend.encode_words(ids), onnx.encode_words(ids), atol=1e-6)
 
 
-def test_columns_cut_off_behind_the_longest_word_change_nothing(backend):
+def test_columns_cut_after_the_longest_word_change_nothing(backend):
     ids = char_ids(["a", "word", "words"], max_characters=50)
     np.testing.assert_array_equal(
         backend.encode_words(ids[:, :12]), backend.encode_words(ids), strict=True
     )
 
 
-def test_float16_leaves_the_device_as_such(backend, onnx, gpu):
+def test_float16_is_copied_from_the_device(backend, onnx, gpu):
     batch = batch_of([6, 5, 3])
     whole = backend.run_bilm(batch, ("elmo", "final_h"))
     before = gpu.cudart.bytes_out
@@ -162,12 +162,12 @@ def test_float16_leaves_the_device_as_such(backend, onnx, gpu):
     np.testing.assert_allclose(found["elmo"], whole["elmo"], atol=1e-3)
 
 
-def test_only_the_real_part_of_what_was_asked_for_is_copied_back(backend, gpu):
+def test_only_the_unpadded_part_of_the_requested_outputs_is_copied(backend, gpu):
     found = backend.run_bilm(batch_of([5, 3, 1]), ("default", "elmo"))
     assert gpu.cudart.bytes_out == found["default"].nbytes + found["elmo"].nbytes
 
 
-def test_known_words_are_not_sent_again(backend, onnx, gpu):
+def test_known_words_are_not_copied_again(backend, onnx, gpu):
     batch = replace(batch_of([6, 5]), word_ids=np.arange(20, dtype=np.int64))
     backend.run_bilm(batch, ("elmo",))
     first = gpu.cudart.bytes_in
@@ -186,7 +186,7 @@ def test_a_word_keeps_its_vector_after_any_other_words(bundle, onnx):
     backend.close()
 
 
-def test_a_state_shared_by_all_sentences_is_sent_once(backend, onnx, gpu):
+def test_a_state_shared_by_all_sentences_is_copied_once(backend, onnx, gpu):
     rows = {
         name: np.full((LAYERS, 2, 1, width), 0.25, np.float32)
         for name, width in (("initial_h", P), ("initial_c", C))
@@ -261,7 +261,7 @@ def test_lack_of_memory_is_reported_and_a_smaller_batch_still_works(backend, onn
     gpu.cudart.memory -= gpu.cudart.cudaMemGetInfo()[1]
     with pytest.raises(DeviceMemoryError):
         backend.run_bilm(batch_of([6] * 8), ("elmo",))
-    assert not gpu.cudart.blocks  # what failed leaves its memory to the next attempt
+    assert not gpu.cudart.blocks  # a failed call frees its memory for the next attempt
     gpu.cudart.memory = 1 << 30
     batch = batch_of([6])
     assert_same(backend.run_bilm(batch, OUTPUTS), onnx.run_bilm(batch, OUTPUTS))
@@ -281,7 +281,7 @@ def test_a_sentence_beyond_every_plan_is_refused_with_a_fix(backend):
     assert "--length" in caught.value.hint
 
 
-def test_closing_gives_everything_back(bundle, gpu):
+def test_closing_frees_everything(bundle, gpu):
     backend = open_tensorrt(Bundle.open(bundle), "auto", BackendOptions())
     for _ in range(3):
         backend.run_bilm(batch_of([6, 5]), OUTPUTS)
@@ -292,14 +292,14 @@ def test_closing_gives_everything_back(bundle, gpu):
     assert left == ({}, {}, {}, 0)
 
 
-def test_the_threads_own_device_is_left_as_it_was(backend, gpu):
+def test_the_device_of_the_thread_is_restored(backend, gpu):
     gpu.cudart.current = 3
     backend.run_bilm(batch_of([6]), ("elmo",))
     assert gpu.cudart.current == 3
 
 
 def test_an_embedder_over_it_gives_the_vectors_of_onnx_runtime(backend, onnx, bundle):
-    """With a sentence beyond every plan, which is computed in windows, and words met again."""
+    """With a sentence beyond every plan, which is computed in segments, and with repeated words."""
     texts = ["a b c", "b c d e f g", "", "x y " * 90, "a b c"]
     found, expected = (Embedder(Bundle.open(bundle), each) for each in (backend, onnx))
     for number in range(3):

@@ -1,4 +1,4 @@
-"""Which engine is opened, which is not and why; what stands in for it."""
+"""Which engine is opened, which is not and why, and the fallback."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_a_digest_from_the_caller_is_enough(bundle, gpu):
 
 
 def test_the_embedder_takes_such_a_digest(bundle, gpu):
-    """There was no way to hand one in."""
+    """There was no way to pass one."""
     _, digest = read_engine(write_fake_engine(bundle, trusted=False))
     options = {"backend": "tensorrt", "self_check": False}
     Embedder.load(bundle, trusted_engines=[digest], **options).close()
@@ -193,7 +193,7 @@ def test_an_engine_that_cannot_run_does_not_hide_one_that_can(bundle, gpu):
     open_it(bundle).close()
 
 
-def test_the_precision_asked_for_is_the_one_opened(bundle, gpu):
+def test_the_requested_precision_is_opened(bundle, gpu):
     write_fake_engine(bundle)
     assert open_it(bundle, "fp32").precision == "fp32"
     with pytest.raises(BackendUnavailableError, match="no engine of fp16"):
@@ -221,7 +221,7 @@ def test_a_plan_of_other_tensors_is_refused(bundle, gpu, monkeypatch):
         ("something new", EngineError),
     ],
 )
-def test_what_tensorrt_says_becomes_our_error(said, error):
+def test_a_message_of_tensorrt_becomes_an_engine_error(said, error):
     noise = "[checkMacros.cpp::catchCudaError::250] Error Code 1: Cuda Runtime (cudaError 35: x))"
     messages = trt_library.Messages()
     with messages.heard() as heard:

@@ -1,4 +1,4 @@
-"""The probe that decides whether padding behind the longest word may be cut."""
+"""The probe that decides whether padding after the longest word may be cut."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blocks depend on the input alone."""
+"""Blocks depend only on the input."""
 
 import pytest
 
@@ -48,6 +48,6 @@ def test_the_digest_depends_on_tokens_ids_and_cuts():
 
 
 @pytest.mark.parametrize("limits", [{"rows": 0}, {"tokens": 0}])
-def test_a_block_of_nothing_is_refused(limits):
+def test_an_empty_block_size_is_refused(limits):
     with pytest.raises(InputError, match="at least 1"):
         BlockLimits(**limits)

@@ -1,4 +1,4 @@
-"""A bulk job's folder holds the same bytes whoever wrote it and however often it was stopped."""
+"""The directory of a bulk job has the same bytes for any number of workers and interruptions."""
 
 import hashlib
 import json
@@ -54,7 +54,7 @@ def stop_after(parts):
     return lambda: next(remaining, True)
 
 
-def test_every_sentence_is_there_once_in_order_with_its_vectors(tmp_path, corpus_file):
+def test_every_sentence_occurs_once_in_order_with_its_vectors(tmp_path, corpus_file):
     summary = run(tmp_path / "out", corpus_file)
     table = parquet.read_table(tmp_path / "out")
     assert table["id"].to_pylist() == [f"corpus.txt:{i}" for i in range(1, 101)]
@@ -92,7 +92,7 @@ def test_a_finished_part_is_not_computed_again(tmp_path, corpus_file):
 
 
 @pytest.mark.parametrize("damage", ["no entry", "torn entry", "cut part", "leftovers"])
-def test_what_is_not_whole_is_written_again(tmp_path, corpus_file, damage):
+def test_an_incomplete_part_is_written_again(tmp_path, corpus_file, damage):
     out = tmp_path / "out"
     run(out, corpus_file)
     whole = content(out)
@@ -117,7 +117,7 @@ def test_what_is_not_whole_is_written_again(tmp_path, corpus_file, damage):
     assert not [*out.rglob(".*"), *home.rglob(".*")]
 
 
-def test_a_folder_is_not_written_twice_by_mistake(tmp_path, corpus_file):
+def test_a_directory_is_not_written_twice_by_mistake(tmp_path, corpus_file):
     run(tmp_path / "out", corpus_file)
     with pytest.raises(InputError, match=r"part-00000.parquet exists already; resume, or write"):
         run(tmp_path / "out", corpus_file)
@@ -184,7 +184,7 @@ def test_an_empty_input_leaves_one_part_without_rows(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_vectors_are_fixed_size_lists_of_the_asked_type(tmp_path, corpus_file, dtype):
+def test_vectors_are_fixed_size_lists_of_the_requested_type(tmp_path, corpus_file, dtype):
     columns = Columns(widths=COLUMNS.widths, pooled=COLUMNS.pooled, dtype=dtype)
     run(tmp_path / "out", corpus_file, columns=columns)
     schema = parquet.read_schema(tmp_path / "out" / "part-00000.parquet")
@@ -201,7 +201,7 @@ def test_large_blocks_are_written_in_row_groups(tmp_path, corpus_file):
     assert file.metadata.num_rows == 3000
 
 
-def test_the_journal_holds_the_digest_of_each_part(tmp_path, corpus_file):
+def test_the_journal_has_the_digest_of_each_part(tmp_path, corpus_file):
     run(tmp_path / "out", corpus_file)
     for entry in (tmp_path / "out.job" / "_journal").iterdir():
         part = tmp_path / "out" / f"{entry.stem}.parquet"
@@ -209,7 +209,7 @@ def test_the_journal_holds_the_digest_of_each_part(tmp_path, corpus_file):
         assert told == hashlib.sha256(part.read_bytes()).hexdigest()
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, corpus_file):
+def test_a_directory_that_cannot_be_written_gives_one_line(tmp_path, corpus_file):
     (tmp_path / "file").touch()
     with pytest.raises(ArtifactError, match=r"cannot be written: Not a directory; check the path"):
         run(tmp_path / "file" / "out", corpus_file)

@@ -1,4 +1,4 @@
-"""What is written is what is read back, by the readers that people use."""
+"""Common readers read back what was written."""
 
 import json
 
@@ -35,7 +35,7 @@ def read_flat(path):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_hdf5_has_a_dataset_a_line_and_the_sentences_as_allennlp_wrote_them(tmp_path, dtype):
+def test_hdf5_has_one_dataset_per_sentence_in_the_layout_of_allennlp(tmp_path, dtype):
     with h5py.File(write(tmp_path / "out.hdf5", LAYERS, (3, 6), dtype=dtype)) as file:
         assert sorted(file) == ["0", "1", "2", "3", "sentence_to_index"]
         assert file["2"].shape == (3, 5, 6) and file["2"].dtype == dtype
@@ -98,14 +98,14 @@ def test_flat_files_are_cut_by_their_offsets(tmp_path, suffix, dtype):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_flat_files_hold_all_layers_of_a_token_together(tmp_path, suffix):
+def test_flat_files_keep_all_layers_of_a_token_together(tmp_path, suffix):
     vectors, offsets = read_flat(write(tmp_path / f"out{suffix}", LAYERS, (3, 6)))
     assert vectors.shape == (9, 3, 6)
     assert (vectors[offsets[2] : offsets[3]].swapaxes(0, 1) == LAYERS[2]).all()
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_one_vector_a_sentence_is_one_row_a_sentence(tmp_path, suffix):
+def test_one_vector_per_sentence_is_one_row_per_sentence(tmp_path, suffix):
     pooled = [np.full(6, number, np.float32) for number in range(4)]
     vectors, offsets = read_flat(write(tmp_path / f"out{suffix}", pooled))
     assert (vectors == np.stack(pooled)).all() and offsets.tolist() == [0, 1, 2, 3, 4]
@@ -124,7 +124,7 @@ def test_no_sentences_make_an_empty_file(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".hdf5", ".npz", ".safetensors"])
-def test_a_failure_on_the_way_leaves_the_old_file_and_nothing_else(tmp_path, suffix):
+def test_a_failure_leaves_only_the_old_file(tmp_path, suffix):
     target = tmp_path / f"out{suffix}"
     target.write_bytes(b"old")
     with pytest.raises(ZeroDivisionError), open_writer(target, row_shape=(6,)) as writer:
@@ -137,7 +137,7 @@ def test_a_failure_on_the_way_leaves_the_old_file_and_nothing_else(tmp_path, suf
     ("name", "options"),
     [("out.txt", {}), ("out.npz", {"dtype": "int8"}), ("out.npz", {"keys": "sentence"})],
 )
-def test_what_cannot_be_written_is_refused_before_anything_is_made(tmp_path, name, options):
+def test_an_impossible_target_is_refused_before_the_work(tmp_path, name, options):
     with pytest.raises(InputError), open_writer(tmp_path / name, row_shape=(6,), **options):
         raise AssertionError("no block is entered")
     assert not list(tmp_path.iterdir())

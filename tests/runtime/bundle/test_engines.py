@@ -122,7 +122,7 @@ def test_an_engine_of_another_library_or_gpu_names_both(folder, here):
     assert "11.4.0" in str(caught.value) and next(iter(here.values())) in str(caught.value)
 
 
-def test_what_was_built_here_is_trusted_and_nothing_else():
+def test_only_engines_built_here_are_trusted():
     record_built_here(DIGEST)
     assert is_trusted(DIGEST) and not is_trusted(OTHER) and is_trusted(OTHER, [OTHER])
 
@@ -134,13 +134,13 @@ def test_the_ledger_grows_and_is_the_users_own():
     assert ledger_path().stat().st_mode & 0o777 == 0o600
 
 
-def test_a_ledger_that_others_may_write_is_worth_nothing():
+def test_a_ledger_that_others_may_write_is_ignored():
     record_built_here(DIGEST)
     ledger_path().chmod(0o666)
     assert not is_trusted(DIGEST)
 
 
-def test_a_ledger_that_is_a_link_is_worth_nothing(tmp_path):
+def test_a_ledger_that_is_a_link_is_ignored(tmp_path):
     record_built_here(DIGEST)
     ledger_path().rename(tmp_path / "elsewhere")
     ledger_path().symlink_to(tmp_path / "elsewhere")
@@ -148,7 +148,7 @@ def test_a_ledger_that_is_a_link_is_worth_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("value", ["", "relative/path"])
-def test_a_state_home_that_means_nothing_is_ignored(monkeypatch, tmp_path, value):
+def test_an_invalid_state_home_is_ignored(monkeypatch, tmp_path, value):
     monkeypatch.setenv("XDG_STATE_HOME", value)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert ledger_path() == tmp_path / ".local" / "state" / "elmo-deploy" / "engines.txt"

@@ -202,7 +202,7 @@ def test_what_every_folder_may_hold_is_no_content(tmp_path, other, aside):
 
 
 def test_a_link_to_the_big_disk_is_followed(tmp_path, tiny_checkpoint, other):
-    """The link itself was replaced by a folder, and the big disk stayed empty."""
+    """The link itself was replaced by a directory, and the big disk stayed empty."""
     disk, link = tmp_path / "disk" / "model", tmp_path / "link"
     link.symlink_to(disk)
     for checkpoint in (tiny_checkpoint, other):

@@ -1,4 +1,4 @@
-"""Sentences -> batches of like length, none larger than the token budget."""
+"""Sentences -> batches of similar length, none larger than the token budget."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_every_row_comes_once_and_within_the_budget(lengths, budget):
 
 
 @given(LENGTHS)
-def test_longest_first_and_equal_ones_in_their_order(lengths):
+def test_the_longest_come_first_and_equal_lengths_keep_their_order(lengths):
     [group] = batches(np.arange(len(lengths)), lengths, token_budget=10**6)
     assert list(group) == sorted(range(len(lengths)), key=lambda row: -lengths[row])
 
@@ -43,7 +43,7 @@ def test_each_position_names_its_word_between_the_boundary_tokens():
     assert len(batch.words) == 4
 
 
-def test_a_batch_of_empty_sentences_still_has_a_place():
+def test_a_batch_of_empty_sentences_still_has_a_position():
     assert IndexedWords.of([[], []]).word_index.shape == (2, 3)
 
 

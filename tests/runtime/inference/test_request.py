@@ -17,7 +17,7 @@ def request_of(outputs=("elmo",), dtype="float32", **mix) -> Request:
     return Request.of(CONFIG, outputs=outputs, dtype=dtype, mixes=Mixes.of(CONFIG, **mix))
 
 
-def test_a_call_without_weights_gives_every_layer_the_same_share():
+def test_a_call_without_weights_gives_every_layer_the_same_weight():
     mixes = Mixes.of(CONFIG)
     assert mixes.weights.tolist() == [[0, 0, 0, 0]]
     assert mixes.gamma.tolist() == [1]
@@ -119,11 +119,11 @@ def test_a_name_given_twice_counts_once():
         ({"mixes": {"ner": ([0] * 4, 1.1e6)}}, r"gamma ner is 1100000\.0"),
     ],
 )
-def test_a_wish_that_has_no_meaning_is_named(wish, named):
+def test_a_wrong_argument_is_named(wish, named):
     """A gamma next to mixes was ignored; a number beyond float32 gave a warning of numpy."""
     with pytest.raises(InputError, match=named):
         request_of(**wish)
 
 
-def test_numpy_types_are_welcome():
+def test_numpy_types_are_accepted():
     assert request_of(dtype=np.float16, gamma=np.float64(2)).dtype == np.float16

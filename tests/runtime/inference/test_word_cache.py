@@ -41,7 +41,7 @@ def test_a_known_word_is_not_computed_again(cache_of, computed):
     assert (cache.stats().hits, cache.stats().misses, cache.stats().words) == (1, 3, 3)
 
 
-def test_the_word_unused_for_longest_leaves(cache_of, computed):
+def test_the_least_recently_used_word_is_replaced(cache_of, computed):
     cache = cache_of(2)
     cache.of(["a", "b"])
     cache.of(["a"])

@@ -90,7 +90,7 @@ def test_a_damaged_gzip_file_gives_its_first_lines_and_then_a_bad_record(tmp_pat
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
-def test_utf16_is_named_and_not_taken_for_text(tmp_path, encoding):
+def test_utf16_is_named_and_not_read_as_text(tmp_path, encoding):
     """Without its mark it is UTF-8 full of NUL bytes, and was embedded."""
     path = written(tmp_path / "a.txt", "old dogs\n".encode(encoding))
     assert all(isinstance(bad, BadRecord) for bad in read(path))
@@ -141,7 +141,7 @@ def test_fasta_gives_residues_under_the_id_of_the_header(tmp_path, name):
     assert [r.where.rpartition(":")[2] for r in records] == ["1", "6", "7"]
 
 
-def test_what_is_no_fasta_is_named_once_a_sequence(tmp_path):
+def test_a_wrong_fasta_line_is_named_once_per_sequence(tmp_path):
     path = written(tmp_path / "a.fasta", b"ACD\nEFG\n>a\nAC1D\n?\n>b\nAC\xff\nD\n>\nAC\n")
     *bad, good = read(path)
     assert [str(each).partition(";")[0] for each in bad] == [
@@ -185,7 +185,7 @@ def test_conllu_gives_the_forms_of_the_syntactic_words(tmp_path, name):
 
 
 @pytest.mark.parametrize("line", ["The DT B-NP", "1 The the", "x\tThe\t_", "1\t\t_"])
-def test_what_is_no_conllu_is_named_with_its_line(tmp_path, line):
+def test_a_wrong_conllu_line_is_named(tmp_path, line):
     path = written(tmp_path / "a.conllu", f"1\tOld\n{line}\n\n1\tdogs\n".encode())
     bad, good = read(path)
     assert str(bad) == f"a.conllu:2: {line!r} is no CoNLL-U word: ID, tab, FORM, tab, ..."
@@ -245,7 +245,7 @@ def test_a_parquet_file_without_the_column_is_refused_with_its_columns(tmp_path)
         read(path)
 
 
-def test_what_is_no_parquet_file_is_a_bad_record(tmp_path):
+def test_a_file_that_is_not_parquet_is_a_bad_record(tmp_path):
     (bad,) = read(written(tmp_path / "a.parquet", b"PAR1 but no more"))
     assert bad.where == "a.parquet:1"
     assert "not a Parquet file" in bad.reason
@@ -288,8 +288,8 @@ def pipe(tmp_path):
     writer.join()
 
 
-def test_a_pipe_may_stand_among_files(tmp_path, pipe):
-    """The position of the pipe was asked for: OSError, Illegal seek."""
+def test_a_pipe_may_be_one_of_the_files(tmp_path, pipe):
+    """Reading the position of the pipe raised OSError, Illegal seek."""
     path = written(tmp_path / "a.txt", b"from a file\n")
     corpus = Corpus(find_sources([str(path), str(pipe)]))
     assert [(record.tokens, corpus.fraction_read) for record in corpus] == [

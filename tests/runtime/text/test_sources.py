@@ -1,4 +1,4 @@
-"""What the caller names is read once, in a fixed order, under names that do not clash."""
+"""Every named input is read once, in a fixed order, under a unique name."""
 
 import os
 
@@ -17,7 +17,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_folder_gives_its_known_files_in_order(folder):
+def test_a_directory_gives_its_known_files_in_order(folder):
     found = find_sources([str(folder)])
     assert [(source.name, source.format) for source in found] == [
         ("a.jsonl", "jsonl"),
@@ -57,7 +57,7 @@ def test_standard_input_is_text_of_unknown_size():
         (["-", "-"], "standard input is named 2 times"),
     ],
 )
-def test_what_cannot_be_read_once_is_refused(folder, arguments, message):
+def test_an_input_that_cannot_be_read_once_is_refused(folder, arguments, message):
     (folder / "empty").mkdir()
     with pytest.raises(InputError, match=message):
         find_sources([argument.format(folder) for argument in arguments])
@@ -102,8 +102,8 @@ def test_names_of_corpora_that_have_no_known_suffix_are_text(tmp_path):
         assert find_sources([str(tmp_path / name)])[0].format == "text"
 
 
-def test_links_to_folders_are_followed_and_loops_end(folder):
-    """A linked sub-folder was passed over without a word."""
+def test_links_to_directories_are_followed_and_loops_end(folder):
+    """A linked subdirectory was skipped without a message."""
     elsewhere = folder.parent / f"{folder.name}-elsewhere"
     elsewhere.mkdir()
     (elsewhere / "far.txt").touch()
@@ -116,7 +116,7 @@ def test_links_to_folders_are_followed_and_loops_end(folder):
 
 
 def test_a_broken_link_is_named(folder):
-    """It was passed over without a word."""
+    """It was skipped without a message."""
     (folder / "gone.txt").symlink_to(folder / "nowhere.txt")
     for argument in (folder, folder / "gone.txt"):
         with pytest.raises(InputError, match=r"gone.txt is a broken link"):
@@ -129,14 +129,14 @@ def test_a_format_chooses_among_the_files_of_a_folder(folder):
 
 
 @pytest.mark.parametrize("name", ["a[1].txt", "a b.txt", "-x.txt", "a\nb.txt", "*.txt", "~", "é"])
-def test_odd_names_are_files_and_no_patterns(tmp_path, name):
+def test_unusual_names_are_files_and_not_patterns(tmp_path, name):
     for other in (name, "a1.txt", "b.txt"):
         (tmp_path / other).touch()
     assert [source.name for source in find_sources([str(tmp_path / name)])] == [name]
 
 
 def test_a_name_that_is_not_utf8_can_be_written_to_any_file(tmp_path):
-    """Ids held the name as Python spells it, and writing them to Parquet failed."""
+    """Ids contained the name as Python spells it, and writing them to Parquet failed."""
     path = os.fsencode(tmp_path) + b"/caf\xe9.txt"
     with open(path, "wb") as stream:
         stream.write(b"x")

@@ -1,4 +1,4 @@
-"""Sentences in every form in which people have them become lists of tokens."""
+"""Sentences in every common form become lists of tokens."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_series_of_pandas_is_taken_and_a_frame_refused():
         ([["old", " "]], r"1 tokens hold.*' ' in sentence 0, token 1"),
     ],
 )
-def test_tokens_that_hold_white_space_are_reported_once(sentences, said):
+def test_tokens_with_white_space_are_reported_once(sentences, said):
     """Text with tabs was embedded as a few long words, without a word about it."""
     with pytest.warns(TextWarning, match=said) as warned:
         list(token_lists(sentences))
@@ -106,6 +106,6 @@ def test_the_warning_points_at_the_line_of_the_caller(embedder):
         ([["a"], [["b"]]], "sentence 1, token 0 is a list"),
     ],
 )
-def test_what_is_no_text_is_named(sentences, named):
+def test_a_value_that_is_not_text_is_named(sentences, named):
     with pytest.raises(InputError, match=named):
         list(token_lists(sentences))

@@ -65,7 +65,7 @@ def test_auto_takes_it_and_gives_the_vectors_of_onnxruntime(native_bundle):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_sentence_is_the_same_alone_and_in_any_batch(native_bundle, form):
-    """Guarantee D1 and D3 for every form: bits do not depend on batch, order, budget or windows."""
+    """Guarantee D1 and D3 for every form: bits are independent of batch, order and budget."""
     names = ["elmo", "default", "layers"]
     options = {"backend": "native", "precision": form}
     with Embedder.load(native_bundle.path, **options) as elmo:
@@ -116,7 +116,7 @@ def test_many_threads_and_embedders_at_once(native_bundle):
         assert (vectors == expected[number // 2]).all()
 
 
-def test_no_thread_survives_close(native_bundle):
+def test_close_ends_every_thread(native_bundle):
     before = set(os.listdir("/proc/self/task"))
     backend = open_native(native_bundle, "fp32", BackendOptions(threads=4))
     started = set(os.listdir("/proc/self/task")) - before
@@ -125,7 +125,7 @@ def test_no_thread_survives_close(native_bundle):
     assert not started & set(os.listdir("/proc/self/task"))
 
 
-def test_a_fork_computes_with_a_team_of_its_own(native_bundle):
+def test_a_fork_starts_its_own_threads(native_bundle):
     """A fork copies no threads: a child that waited for them would wait forever."""
     backend = open_native(native_bundle, "fp32", OPTIONS)
     ids = np.full((300, 50), 261, np.int32)
@@ -146,14 +146,14 @@ def test_a_fork_computes_with_a_team_of_its_own(native_bundle):
     backend.close()
 
 
-def test_a_form_that_was_not_verified_is_refused_with_what_verifies_it(native_bundle):
+def test_an_unverified_form_is_refused_with_the_command_that_verifies_it(native_bundle):
     parity = [row for row in native_bundle.manifest.parity if row["precision"] != "bf16"]
     less = replace(native_bundle, manifest=replace(native_bundle.manifest, parity=tuple(parity)))
     with pytest.raises(BackendUnavailableError, match=r"not in bf16; .*--precision bf16"):
         open_native(less, "bf16", OPTIONS)
 
 
-def test_a_row_that_did_not_pass_is_no_record(native_bundle):
+def test_a_failed_parity_row_verifies_nothing(native_bundle):
     parity = [dict(row) for row in native_bundle.manifest.parity]
     for row in parity:
         row["passed"] = row["passed"] and (row["graph"], row["output"]) != ("native", "elmo")
@@ -161,13 +161,13 @@ def test_a_row_that_did_not_pass_is_no_record(native_bundle):
     assert less.native_forms == ()
 
 
-def test_a_bundle_without_a_record_is_served_by_onnxruntime_in_silence(tiny_bundle):
+def test_an_unverified_bundle_uses_onnxruntime_without_a_warning(tiny_bundle):
     assert Bundle.open(tiny_bundle).native_forms == ()
     with Embedder.load(tiny_bundle) as elmo:
         assert elmo.backend == "onnxruntime-cpu"
 
 
-def test_a_machine_without_the_library_is_served_by_onnxruntime_in_silence(
+def test_a_machine_without_the_library_uses_onnxruntime_without_a_warning(
     native_bundle, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(library, "LIBRARY", tmp_path / "missing.so")
@@ -177,7 +177,7 @@ def test_a_machine_without_the_library_is_served_by_onnxruntime_in_silence(
         Embedder.load(native_bundle.path, backend="native")
 
 
-def test_an_instruction_set_that_the_processor_lacks_is_no_backend(native_bundle, monkeypatch):
+def test_a_missing_instruction_set_makes_the_backend_unavailable(native_bundle, monkeypatch):
     monkeypatch.setenv(library.CHOICE, "avx1024")
     with Embedder.load(native_bundle.path) as elmo:
         assert elmo.backend == "onnxruntime-cpu"

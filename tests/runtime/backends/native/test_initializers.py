@@ -1,4 +1,4 @@
-"""The reader of ONNX weights: what the onnx package reads, and an error for everything else."""
+"""The reader of ONNX weights agrees with the onnx package and rejects everything else."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_every_truncation_is_refused_or_reads_less():
 
 
 @pytest.mark.parametrize("content", [b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"\x3b"])
-def test_what_is_no_model_is_refused(content):
+def test_a_file_that_is_not_a_model_is_refused(content):
     """A length of 2**63, and a wire type that does not exist."""
     with pytest.raises(BundleVersionError, match="export the checkpoint again"):
         read(content)
@@ -77,7 +77,7 @@ def test_what_is_no_model_is_refused(content):
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
-def test_changed_bytes_end_in_arrays_or_in_our_error(data):
+def test_changed_bytes_give_arrays_or_a_bundle_error(data):
     content = bytearray(model_of(numpy_helper.from_array(np.ones((2, 3), np.float32), "weight")))
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
@@ -90,7 +90,7 @@ def test_changed_bytes_end_in_arrays_or_in_our_error(data):
 
 @settings(max_examples=200, deadline=None)
 @given(content=st.binary(max_size=200))
-def test_any_bytes_end_in_arrays_or_in_our_error(content):
+def test_any_bytes_give_arrays_or_a_bundle_error(content):
     try:
         read(content)
     except BundleVersionError:

@@ -58,8 +58,8 @@ def test_every_form_and_size_is_near_the_reference(native, form, changes):
         assert deviation(found[name], expected[name]).max_scaled_error <= WITHIN[form], name
 
 
-def test_mixes_that_normalize_their_layers_are_those_of_the_reference(native):
-    """The library knows no layer norm, so it would have mixed the layers as they are."""
+def test_mixes_with_layer_norm_equal_the_reference(native):
+    """The library does not implement layer norm and would have mixed unnormalized layers."""
     checkpoint = random_checkpoint(tiny_config())
     stored = [NamedMix(name="ner", weights=(0.0, 1.0, 2.0), gamma=1.0, layer_norm=True)]
     cases = [case for case in parity_cases(checkpoint.config, stored) if case.name in QUICK]
@@ -78,7 +78,7 @@ def test_the_clips_bind(native):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("changes", SIZES.values(), ids=SIZES)
-def test_instruction_sets_and_threads_leave_every_bit(native, choose, form, changes):
+def test_instruction_sets_and_threads_change_no_bit(native, choose, form, changes):
     checkpoint = random_checkpoint(tiny_config(**changes))
     inputs, expected = case_of(checkpoint.config).inputs, None
     for name in usable_sets():
@@ -127,7 +127,7 @@ def repeated(array, name, count):
     return np.repeat(array, count, axis=2 if name.startswith("initial") else 0)
 
 
-def test_words_have_the_same_bits_alone_and_in_a_crowd(native):
+def test_words_have_the_same_bits_in_any_batch(native):
     checkpoint = random_checkpoint(tiny_config())
     model = native(checkpoint, threads=2)
     ids = np.random.default_rng(0).integers(1, 262, (1100, 50)).astype(np.int32)
@@ -164,7 +164,7 @@ def test_random_shapes(native, seed):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e38, 1e-42])
-def test_weights_that_are_no_numbers_end_no_process(native, form, value):
+def test_nan_weights_do_not_end_the_process(native, form, value):
     checkpoint = random_checkpoint(tiny_config())
     for tensor in checkpoint.tensors.values():
         tensor.flat[:: max(tensor.size // 7, 1)] = value
@@ -186,7 +186,7 @@ def test_a_state_that_is_the_same_for_all_rows_need_not_be_copied(native):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", ["input_weight", "recurrent_weight", "projection_weight"])
-def test_a_weight_that_is_no_number_shows_in_the_vectors(native, form, name):
+def test_a_nan_weight_is_visible_in_the_vectors(native, form, name):
     """In int8 it became an ordinary number, and sums of such rows overflowed."""
     checkpoint = random_checkpoint(tiny_config())
     checkpoint.tensors[f"bilm.forward_stack.layers.0.{name}"].flat[3] = np.nan
@@ -221,7 +221,7 @@ def test_words_narrower_than_a_filter_are_refused(native):
         ({"word_index": -1}, "sentence 1 has word -1 of 7"),
     ],
 )
-def test_a_batch_that_would_read_beyond_its_arrays_is_refused(native, change, message):
+def test_an_index_beyond_an_array_is_refused(native, change, message):
     from elmo_runtime.backends.base import BiLmInputs
 
     config = tiny_config()
@@ -243,8 +243,8 @@ def test_a_batch_that_would_read_beyond_its_arrays_is_refused(native, change, me
         native(random_checkpoint(config)).run_bilm(BiLmInputs(**arrays), ["elmo"])
 
 
-def test_late_helpers_leave_every_bit_of_many_short_calls(native):
-    """A helper that misses phases, or a whole call, must not compute in the next one."""
+def test_late_threads_change_no_bit_of_many_short_calls(native):
+    """A thread that misses phases, or an entire call, must not compute in the next one."""
     checkpoint = random_checkpoint(tiny_config())
     inputs = case_of(checkpoint.config, "2x7").inputs
     expected = native(checkpoint)(inputs)
