@@ -101,7 +101,7 @@ def try_onnxruntime(subject: str, provider: str, *, extra: str) -> Finding:
     install = f'pip install "elmo-deploy[{extra}]"'
 
     def attempt() -> str:
-        from elmo_runtime.backends.onnxruntime.backend import import_onnxruntime
+        from elmo_runtime.backends.onnxruntime.installation import import_onnxruntime
 
         onnxruntime = import_onnxruntime()
         if provider not in onnxruntime.get_available_providers():
@@ -175,7 +175,7 @@ def find_traps(packages: dict[str, str | None]) -> list[Finding]:
 
 def _which_onnxruntime() -> str:
     """The distribution that was installed last: only the build for GPUs has the CUDA provider."""
-    from elmo_runtime.backends.onnxruntime.backend import CUDA, import_onnxruntime
+    from elmo_runtime.backends.onnxruntime.installation import CUDA, import_onnxruntime
 
     try:
         providers = import_onnxruntime().get_available_providers()
@@ -202,7 +202,7 @@ def _one_line(error: Exception) -> str:
 def _compute_exp(onnxruntime: Any, provider: str) -> None:
     import numpy as np
 
-    from elmo_runtime.backends.onnxruntime.backend import CPU, missing_cuda_libraries
+    from elmo_runtime.backends.onnxruntime.installation import CPU, missing_cuda_libraries
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4

@@ -10,7 +10,7 @@ import pytest
 
 from elmo_deploy import environment
 from elmo_deploy.environment import find_traps, try_onnxruntime
-from elmo_runtime.backends.onnxruntime.backend import missing_cuda_libraries
+from elmo_runtime.backends.onnxruntime.installation import missing_cuda_libraries
 from elmo_runtime.errors import BackendUnavailableError
 
 

@@ -12,7 +12,8 @@ import onnx
 from numpy.typing import NDArray
 
 from elmo_export.verify.fp16_rounding import with_roundings
-from elmo_runtime.backends.onnxruntime.backend import EXTERNAL_DATA, import_onnxruntime
+from elmo_runtime.backends.onnxruntime.backend import EXTERNAL_DATA
+from elmo_runtime.backends.onnxruntime.installation import import_onnxruntime
 from elmo_runtime.bundle.manifest import Graph
 from elmo_runtime.characters import BEGIN_SENTENCE, END_SENTENCE, boundary_row
 from elmo_runtime.errors import BackendUnavailableError

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from elmo_runtime.backends.base import Backend, BackendOptions
 from elmo_runtime.backends.native import backend as native
 from elmo_runtime.backends.onnxruntime import backend as onnxruntime
+from elmo_runtime.backends.onnxruntime.installation import cuda_is_installed
 from elmo_runtime.backends.tensorrt.backend import has_engine, open_tensorrt
 from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.call_site import user_stacklevel
@@ -50,9 +51,7 @@ class Candidate:
 
 CANDIDATES: tuple[Candidate, ...] = (  # the best first
     Candidate("tensorrt", has_engine, open_tensorrt),
-    Candidate(
-        "onnxruntime-cuda", lambda bundle: onnxruntime.cuda_is_installed(), onnxruntime.open_cuda
-    ),
+    Candidate("onnxruntime-cuda", lambda bundle: cuda_is_installed(), onnxruntime.open_cuda),
     Candidate("native", native.is_ready, native.open_native, native.serves),
     Candidate("onnxruntime-cpu", lambda bundle: True, onnxruntime.open_cpu),
 )

@@ -13,6 +13,7 @@ import pytest
 from elmo_runtime.backends.base import BackendOptions, BiLmInputs
 from elmo_runtime.backends.chain import BackendChain
 from elmo_runtime.backends.onnxruntime import backend as ort
+from elmo_runtime.backends.onnxruntime.installation import cuda_is_installed, import_onnxruntime
 from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.characters import char_ids
 from elmo_runtime.errors import (
@@ -24,7 +25,7 @@ from elmo_runtime.errors import (
 from guarantee_kit.corruption import replace_file
 
 OPTIONS = BackendOptions(threads=1)
-HAS_CUDA_WHEEL = ort.CUDA in ort.import_onnxruntime().get_available_providers()
+HAS_CUDA_WHEEL = ort.CUDA in import_onnxruntime().get_available_providers()
 
 
 def lacking(bundle: Path, what: str) -> Bundle:
@@ -90,13 +91,13 @@ def test_lack_of_memory_differs_from_other_errors():
 def test_cuda_by_name_is_refused_without_its_wheel(bundle):
     with pytest.raises(BackendUnavailableError, match=r"no CUDA provider; pip install .*gpu"):
         ort.open_cuda(Bundle.open(bundle), "auto", OPTIONS)
-    assert not ort.cuda_is_installed()
+    assert not cuda_is_installed()
 
 
 @pytest.mark.skipif(HAS_CUDA_WHEEL, reason="this onnxruntime has CUDA")
 def test_both_wheels_together_are_named(bundle, monkeypatch):
     monkeypatch.setattr(importlib.metadata, "distribution", lambda name: name)
-    assert ort.cuda_is_installed()
+    assert cuda_is_installed()
     with pytest.raises(BackendUnavailableError, match=r"both installed.*pip uninstall"):
         ort.open_cuda(Bundle.open(bundle), "auto", OPTIONS)
 
@@ -109,7 +110,7 @@ def test_a_missing_library_says_what_to_install(bundle, monkeypatch):
 
 def test_the_provider_is_read_from_the_session(bundle, monkeypatch):
     """onnxruntime-gpu without CUDA lists the provider and silently runs on the CPU."""
-    session = ort.import_onnxruntime().InferenceSession
+    session = import_onnxruntime().InferenceSession
     monkeypatch.setattr(session, "get_providers", lambda self: ["SomethingElse"])
     with pytest.raises(BackendUnavailableError, match="the session runs on SomethingElse"):
         ort.open_cpu(Bundle.open(bundle), "auto", OPTIONS)
@@ -135,8 +136,8 @@ LACKS = [
 @pytest.fixture
 def claims_cuda(monkeypatch):
     """An onnxruntime that reports CUDA, so that graphs for it are looked up."""
-    monkeypatch.setattr(ort.import_onnxruntime(), "get_available_providers", lambda: [ort.CUDA])
-    monkeypatch.setattr(ort.import_onnxruntime(), "preload_dlls", lambda: None)
+    monkeypatch.setattr(import_onnxruntime(), "get_available_providers", lambda: [ort.CUDA])
+    monkeypatch.setattr(import_onnxruntime(), "preload_dlls", lambda: None)
 
 
 @pytest.mark.parametrize(("what", "said"), LACKS)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from elmo_export.graphs.build import build_token_encoder
-from elmo_runtime.backends.onnxruntime.backend import import_onnxruntime
+from elmo_runtime.backends.onnxruntime.installation import import_onnxruntime
 from elmo_runtime.backends.onnxruntime.trimming import trimming_is_exact
 from elmo_runtime.characters import char_ids
 from random_models import random_checkpoint, tiny_config
