@@ -59,7 +59,10 @@ class BiLmOutput(NamedTuple):
 
 
 class BiLm(nn.Module):
-    """Both directions; each sees only its own lower layer. `lstm` is the class of a layer."""
+    """The bidirectional language model of https://arxiv.org/abs/1802.05365, without its softmax.
+
+    Each direction reads only its own lower layer. `lstm` is the class of a layer.
+    """
 
     def __init__(
         self,

@@ -37,7 +37,11 @@ class Highway(nn.Module):
 
 
 class CharCnn(nn.Module):
-    """Character embedding, convolutions with max over positions, highways, projection."""
+    """Character embedding, convolutions with max over positions, highways, projection.
+
+    The character CNN of https://arxiv.org/abs/1508.06615 with the projection of
+    https://arxiv.org/abs/1602.02410.
+    """
 
     def __init__(self, config: ElmoConfig) -> None:
         super().__init__()

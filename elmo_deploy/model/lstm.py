@@ -29,9 +29,10 @@ class Clips(NamedTuple):
 
 
 class ProjectedLstm(nn.Module):
-    """The equations of the paper, step by step. `elmo_deploy.fast.lstm` computes them faster.
+    """The LSTM of https://arxiv.org/abs/1402.1128, step by step, with the clips of bilm-tf.
 
-    The weights hold the gates in the order of the published files: i, g, f, o.
+    `elmo_deploy.fast.lstm` computes the same faster. The weights hold the gates in the order of the
+    published files: i, g, f, o.
     """
 
     def __init__(self, config: ElmoConfig) -> None:

@@ -25,7 +25,7 @@ PEAK_RATES = {"adagrad": 0.2, "adamw": 0.001}
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """The recipe of Peters et al. 2018. None means no limit.
+    """The recipe of https://arxiv.org/abs/1802.05365. None means no limit.
 
     Every default is the paper's except `zero_state_probability`, which is 0 there. States that are
     never reset can settle in a region that the zero state does not lead to. The trained model then

@@ -27,7 +27,7 @@ from elmo_deploy.benchmark.report.statistics import Ratio
     ],
 )
 def test_a_ratio_is_always_shown_with_its_range(ratio, text):
-    """The table said "no difference" without a number beside 37,189 against 3,529 tokens/s."""
+    """The table said "no difference" without a number next to 37,189 against 3,529 tokens/s."""
     assert describe_ratio(ratio) == text
 
 
