@@ -195,8 +195,8 @@ def _refuse_dropout(dropout: object) -> None:
     if dropout is not None:
         raise InputError(
             f"Elmo has no argument dropout (given: {dropout!r})",
-            hint="use lstm_input_dropout for the inputs of the LSTM layers; for AllenNLP's dropout of"
-            " the output vectors, use elmo_deploy.integrations.allennlp or torch.nn.Dropout",
+            hint="use lstm_input_dropout for the inputs of the LSTM layers; for AllenNLP's dropout"
+            " of the output vectors, use elmo_deploy.integrations.allennlp or torch.nn.Dropout",
         )
 
 
