@@ -17,7 +17,10 @@ from pathlib import Path
 
 from picture import draw
 from python_docs import write_corpus
+from sense_controls import controls
 from senses import Example, Vectors, nearest_neighbors, read_examples, vectors_of_words
+
+from elmo_deploy import Elmo
 
 HERE = Path(__file__).parent
 OUT = Path("out/demo")
@@ -41,7 +44,7 @@ def main() -> None:
 
     title("Which sentences use a word in the same sense?")
     vectors = vectors_of_words(examples, embedded)
-    table = neighbor_table(examples, vectors)
+    table = f"{neighbor_table(examples, vectors)}\n{control_lines(examples, checkpoint)}"
     (OUT / "neighbors.txt").write_text(table, "utf-8")
     print(table)
     draw(
@@ -91,6 +94,12 @@ def neighbor_table(examples: Sequence[Example], vectors: Vectors) -> str:
         lines.append(f"      {cosine:5.2f} ({other.sense:8}) {' '.join(other.tokens)}")
     right = sum(examples[i].sense == e.sense for e, (i, _) in zip(examples, nearest, strict=True))
     return "\n".join([*lines, f"{right} of {len(examples)} nearest neighbors have the same sense"])
+
+
+def control_lines(examples: Sequence[Example], checkpoint: Path) -> str:
+    """One line per control: the same count without a trained ELMo."""
+    counts = controls(examples, Elmo.from_checkpoint(checkpoint))
+    return "\n".join(f"{count:5.1f} of {len(examples)}: {name}" for name, count in counts.items())
 
 
 def title(text: str) -> None:

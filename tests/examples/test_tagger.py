@@ -127,7 +127,7 @@ def test_fine_tuning_moves_the_weights_of_the_elmo(conll, tiny_checkpoint):
     inventory = Inventory.of(sentences)
     elmo = Elmo.from_checkpoint(tiny_checkpoint, requires_grad=True)
     before = elmo.char_cnn.projection.weight.detach().clone()
-    recipe = tagger.Recipe(epochs=1)
+    recipe = tagger.Recipe(epochs=4)
     torch.manual_seed(0)
     model = tagger.Tagger(inventory, tagger.FineTunedVectors(elmo, sentences), recipe)
     tagger.train(model, inventory, sentences, entity_f1, recipe)
