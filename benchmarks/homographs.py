@@ -1,7 +1,7 @@
 """Words with several tags in a treebank, and how often the nearest other use has the same tag.
 
-This stands in for word senses: no freely licensed corpus with sense labels was available, but the tag of
-"left", "saw" or "that" follows from the sentence as its sense does.
+This stands in for word senses: the treebank does not label them, but the tag of "left", "saw" or
+"that" follows from the sentence as its sense does.
 """
 
 from __future__ import annotations
