@@ -7,7 +7,7 @@ import hashlib
 import os
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from elmo_runtime import Embedder, InputError
+from elmo_runtime.backends.native import library
 from elmo_runtime.options import CpuOptions
 from guarantee_kit import memory
 
@@ -194,11 +195,19 @@ def traces_of_loading(bundle: Path, times: int, fault: str = "") -> dict[str, in
 
 
 def digest_of_vectors(
-    bundle: Path, sentences: Sequence[Sequence[str]], threads: int, perturbation: float = 0.0
+    bundle: Path,
+    sentences: Sequence[Sequence[str]],
+    threads: int,
+    perturbation: float = 0.0,
+    options: Mapping[str, str] | None = None,
 ) -> str:
     """The digest of every bit of every output. perturbation: added to each value per thread."""
     digest = hashlib.sha256()
-    with Embedder.load(bundle, backend="onnxruntime-cpu", cpu=CpuOptions(threads=threads)) as elmo:
+    loading = {"backend": "onnxruntime-cpu"} | dict(options or {})
+    if instruction_set := loading.pop("instruction_set", None):
+        os.environ[library.CHOICE] = instruction_set
+        assert library.instruction_set() == instruction_set
+    with Embedder.load(bundle, cpu=CpuOptions(threads=threads), **loading) as elmo:
         out = elmo.embed(sentences, outputs=("word_emb", "layers", "elmo", "default"))
     for name in out:
         for vectors in out[name]:
