@@ -40,7 +40,7 @@ def vectors_of(embedder: Embedder, rows) -> dict[int, list[np.ndarray]]:
 
 
 def differing(embedder: Embedder, order, cuts, alone) -> int:
-    """The number of sentences with other bits in these calls than alone."""
+    """The number of sentences with other bits than in separate calls."""
     edges = [0, *sorted(cuts), len(order)]
     count = 0
     for start, stop in itertools.pairwise(edges):

@@ -80,7 +80,7 @@ def test_an_array_keeps_nothing_but_itself_in_memory(out):
 
 
 def test_a_separate_sentence_keeps_no_other_in_memory(out):
-    """`default` and the lengths were views of the whole call."""
+    """`default` and the lengths were views of all sentences."""
     for one in out.each():
         assert one["default"].base is None
         assert one.lengths.base is None

@@ -151,7 +151,7 @@ class _FlatRows:
 
     def add(self, sentence: str, vectors: NDArray[Any]) -> None:
         if vectors.ndim == len(self._row_shape):
-            vectors = vectors[None]  # one vector for the whole sentence: one row
+            vectors = vectors[None]  # one vector per sentence: one row
         elif vectors.ndim == 3:
             vectors = vectors.transpose(1, 0, 2)  # tokens first: sentences follow each other
         self._stream.write(np.ascontiguousarray(vectors, self._dtype).data)

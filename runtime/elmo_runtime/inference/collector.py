@@ -57,7 +57,7 @@ class Collector:
         return layers if spec.output == Output.LAYERS else _means(layers, self._lengths[rows])
 
     def _cast(self, vectors: FloatArray) -> FloatArray:
-        """A copy, so that one sentence does not keep its whole batch in memory."""
+        """A copy, so that one sentence does not keep its batch in memory."""
         if self._request.dtype == np.float16 and vectors.dtype != np.float16:
             vectors = np.clip(vectors, -FP16_MAX, FP16_MAX)
         return np.array(vectors, self._request.dtype)

@@ -1,6 +1,6 @@
 """Text -> sentences: one set of readers and one rule for white space, used by every command.
 
-sources (names) -> readers (records), one module per format. `tokens` states the rule.
+sources (names) -> readers (records), one module per format. `tokens` defines the rule.
 """
 
 from elmo_runtime.text.readers import Corpus

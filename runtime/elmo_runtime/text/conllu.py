@@ -1,7 +1,7 @@
 """CoNLL-U -> one record per sentence: the FORM column of its syntactic words.
 
-Ranges of multiword tokens (1-2) and empty nodes (1.1) are skipped, as their words stand in lines
-of their own or not in the text. The id is the comment `# sent_id = ...`.
+Ranges of multiword tokens (1-2) and empty nodes (1.1) are skipped, because their words have
+separate lines or are not in the text. The id is the comment `# sent_id = ...`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SENT_ID = re.compile(r"#\s*sent_id\s*=\s*(.*\S)")
 
 
 def read(lines: Iterable[Line | BadRecord]) -> Iterator[Record | BadRecord]:
-    """The sentences in order; one with a bad line is a BadRecord."""
+    """The sentences in order; a sentence with a bad line is a BadRecord."""
     sentence = _Sentence()
     for line in lines:
         if isinstance(line, BadRecord) or line.text.strip():
@@ -47,7 +47,7 @@ class _Sentence:
             return
         columns = line.text.split("\t")
         if len(columns) < 2 or not _ID.fullmatch(columns[0]) or not columns[1].strip():
-            reason = f"{line.text[:60]!r} is no CoNLL-U word: ID, tab, FORM, tab, ..."
+            reason = f"{line.text[:60]!r} is not a CoNLL-U word: ID, tab, FORM, tab, ..."
             self._failure = self._failure or BadRecord(line.where, reason)
         elif columns[0].isdigit():
             self._forms.append(columns[1].strip())

@@ -1,7 +1,7 @@
 """FASTA -> one record per sequence: its residues are the tokens, as in SeqVec.
 
-The id is the first word of the header. Gaps (- and .) and a final * (the stop) are left out;
-upper and lower case stay as they are. A header without a sequence is an empty sentence.
+The id is the first word of the header. Gaps (- and .) and a final * (the stop) are omitted; upper
+and lower case are kept. A header without a sequence is an empty sentence.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NO_RESIDUE = re.compile(r"[^A-Za-z*]")
 
 
 def read(lines: Iterable[Line | BadRecord]) -> Iterator[Record | BadRecord]:
-    """The sequences in order; one with a bad line anywhere is a BadRecord."""
+    """The sequences in order; a sequence with a bad line is a BadRecord."""
     sequence: _Sequence | None = None
     for line in lines:
         if isinstance(line, Line) and line.text.startswith(_HEADER):
@@ -49,7 +49,7 @@ class _Sequence:
         residues = "".join(line.text.split()).translate(_GAPS)
         self._size += len(residues)
         if wrong := _NO_RESIDUE.search(residues):
-            reason = f"{wrong[0]!r} is no residue, which are letters"
+            reason = f"{wrong[0]!r} is not a residue; residues are letters"
             self.failure = self.failure or BadRecord(line.where, reason)
         elif self._size > MAX_LINE_BYTES:
             reason = f"the sequence is longer than {MAX_LINE_BYTES} residues"
@@ -58,7 +58,7 @@ class _Sequence:
             self._pieces.append(residues)
 
     def close(self) -> Record | BadRecord:
-        """The whole sequence."""
+        """The complete sequence."""
         if self.failure:
             return self.failure
         residues = "".join(self._pieces).removesuffix("*")
@@ -70,7 +70,7 @@ def _is_sequence(line: Line) -> bool:
 
 
 def _headless(line: Line | BadRecord) -> _Sequence:
-    """What stands before the first header, reported once."""
+    """The text before the first header, reported once."""
     sequence = _Sequence(Line(_HEADER, line.where))
     if isinstance(line, Line):
         reason = f"a FASTA file begins with a header line, {_HEADER}ID"

@@ -34,7 +34,7 @@ def parse(line: Line, fields: Fields) -> Record | BadRecord:
 
 
 def record(text: object, identity: object, where: str, fields: Fields) -> Record:
-    """The values of two fields -> a record. Raises ValueError for what they cannot be."""
+    """The values of two fields -> a record. Raises ValueError for values of other types."""
     name = None if fields.id is None else _identity(identity, fields.id)
     if isinstance(text, str):
         tokens, name = split_line(_encodable(text)), text.strip() if name is None else name
@@ -55,7 +55,7 @@ def _identity(value: object, field: str) -> str:
 
 
 def _encodable(text: str) -> str:
-    r"""JSON can spell "\ud800", which is no character and which no output file can hold."""
+    r"""JSON can spell "\ud800", which is not a character and which no output file can contain."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

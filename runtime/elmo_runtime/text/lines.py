@@ -1,7 +1,7 @@
 r"""Bytes -> lines of text: UTF-8 with or without a byte order mark, in bounded memory.
 
-A line ends at \n, \r\n or a lone \r, as in Python's text mode, which bilm-tf and AllenNLP read
-with. Only JSON lines differ: there \r is white space of JSON and just \n ends a line.
+A line ends at \n, \r\n or a lone \r, as in the text mode of Python, which bilm-tf and AllenNLP
+use. Only JSON lines differ: there \r is white space of JSON, and only \n ends a line.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Line(NamedTuple):
 def numbered_lines(
     stream: BinaryIO, name: str, *, carriage_return_ends: bool = True
 ) -> Iterator[Line | BadRecord]:
-    """The lines of a stream. A line that is no text is a BadRecord and the next one is read."""
+    """The lines of a stream. A line that is not text is a BadRecord, and the next one is read."""
     number = 0
     try:
         lines = split_lines(stream, carriage_return_ends=carriage_return_ends)
@@ -47,7 +47,7 @@ def numbered_lines(
 def split_lines(stream: BinaryIO, *, carriage_return_ends: bool = True) -> Iterator[bytes | None]:
     """Lines without their ends, the first without a byte order mark; None for one too long."""
     mark = UTF8_MARK
-    pieces: list[bytes] = []  # of the line that is not ended yet
+    pieces: list[bytes] = []  # of the current line
     size = 0
     ends = (b"\n", b"\r") if carriage_return_ends else (b"\n",)
     for piece in _pieces(stream, carriage_return_ends):
@@ -64,7 +64,7 @@ def split_lines(stream: BinaryIO, *, carriage_return_ends: bool = True) -> Itera
 def read_lines(path: Path) -> Iterator[str]:
     """The lines of a text file, plain or .gz, without their ends.
 
-    Raises TextError, which names file and line, for bytes that are not UTF-8 and a damaged .gz.
+    Raises TextError with file and line for bytes that are not UTF-8 and for a damaged .gz.
     """
     try:
         with path.open("rb") as raw:
@@ -77,21 +77,21 @@ def read_lines(path: Path) -> Iterator[str]:
 
 
 def unpacked(stream: BinaryIO, path: Path | None) -> BinaryIO:
-    """The stream, read through gzip where its file's name ends in .gz."""
+    """The stream, decompressed if the name of its file ends in .gz."""
     if path is None or path.suffix.lower() != ".gz":
         return stream
     return cast("BinaryIO", gzip.GzipFile(fileobj=stream))
 
 
 def _pieces(stream: BinaryIO, carriage_return_ends: bool) -> Iterator[bytes]:
-    r"""Lines with their ends, or parts of lines; \r\n is never torn apart."""
+    r"""Lines with their ends, or parts of lines; \r\n is never split."""
     held = b""
     while piece := stream.readline(_PIECE_BYTES):
         piece = held + piece
         held = b"\r" if piece.endswith(b"\r") else b""
         piece = piece.removesuffix(held)
         if carriage_return_ends and b"\r" in piece:
-            yield from piece.splitlines(True)  # of bytes: at \n, \r\n and \r alone
+            yield from piece.splitlines(True)  # bytes split at \n, \r\n and \r only
         else:
             yield piece
     if held:
@@ -99,7 +99,7 @@ def _pieces(stream: BinaryIO, carriage_return_ends: bool) -> Iterator[bytes]:
 
 
 def _line(line: bytes, size: int) -> bytes | None:
-    """The line without its end, or None if what was kept of `size` bytes is not all of it."""
+    """The line without its end, or None if fewer than its `size` bytes were kept."""
     content = line.removesuffix(b"\n").removesuffix(b"\r")
     whole = size <= MAX_LINE_BYTES + _MARK_AND_END
     return content if whole and len(content) <= MAX_LINE_BYTES else None

@@ -27,7 +27,7 @@ def import_pyarrow() -> tuple[Any, Any]:
 
 
 def read(stream: BinaryIO, name: str, fields: Fields) -> Iterator[Record | BadRecord]:
-    """The rows in order. Raises InputError for a pipe and a file without the columns."""
+    """The rows in order. Raises InputError for a pipe and for a file without the columns."""
     if not stream.seekable():
         raise InputError(
             f"{name} is a pipe, but Parquet is read from its end", hint="save it to a file first"
@@ -38,7 +38,7 @@ def read(stream: BinaryIO, name: str, fields: Fields) -> Iterator[Record | BadRe
             where = f"{name}:{number}"
             try:
                 yield record(text.as_py(), identity.as_py() if fields.id else None, where, fields)
-            except ValueError as error:  # a string that is not UTF-8 among them
+            except ValueError as error:  # including a string that is not UTF-8
                 yield BadRecord(where, str(error))
     except OSError as error:  # also what pyarrow raises for a damaged page
         yield BadRecord(f"{name}:{number + 1}", f"cannot be read from here to its end: {error}")
@@ -60,7 +60,7 @@ def _rows(stream: BinaryIO, name: str, fields: Fields) -> Iterator[tuple[Any, An
 
 
 def _columns(source: str, names: Sequence[str], fields: Fields) -> list[str]:
-    """The columns to read; a folder that `embed` wrote has its text in `tokens`."""
+    """The columns to read; a directory that `embed` wrote has its text in `tokens`."""
     text = OWN_TOKENS if fields.text == Fields().text and fields.text not in names else fields.text
     for name in (text, fields.id):
         if name is not None and name not in names:

@@ -16,5 +16,5 @@ def read(lines: Iterable[Line | BadRecord]) -> Iterator[Record | BadRecord]:
 
 
 def parse(line: Line) -> Record:
-    """A line -> its tokens; it is called by its file and number."""
+    """A line -> its tokens; its id is its file and number."""
     return Record(line.where, tuple(split_line(line.text)), line.where, line.text.strip())

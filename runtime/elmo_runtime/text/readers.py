@@ -1,7 +1,7 @@
 """Sources of any format -> records, one at a time and in order.
 
-A line that gives no sentence becomes a BadRecord with file and line, never an exception, so
-that the caller decides what it means. Memory is bounded by the longest line allowed.
+A line without a sentence becomes a BadRecord with file and line, never an exception, so that the
+caller decides what to do. Memory is bounded by the longest line allowed.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from elmo_runtime.text.sources import Fields, Source
 
 
 class Corpus:
-    """The records of several inputs, one after the other; iterate it once.
+    """The records of several inputs, one after another; iterate it once.
 
-    `fields` replaces those of the sources. Raises InputError where an input as a whole cannot be
-    what it is said to be: a Parquet file without the text column, a file that cannot be opened.
+    `fields` replaces those of the sources. Raises InputError for an input that does not have its
+    format: a Parquet file without the text column, a file that cannot be opened.
     """
 
     def __init__(self, sources: Sequence[Source], *, fields: Fields | None = None) -> None:
         self._sources = [replace(s, fields=fields) if fields else s for s in sources]
         sizes = [source.size for source in sources]
         self._total = None if None in sizes else sum(cast("list[int]", sizes))
-        self._finished = 0  # bytes of the inputs read to their end
+        self._finished = 0  # bytes of the inputs that were read completely
         self._stream: BinaryIO | None = None
 
     def __iter__(self) -> Iterator[Record | BadRecord]:
@@ -43,7 +43,7 @@ class Corpus:
 
     @property
     def fraction_read(self) -> float | None:
-        """How much of the bytes on disk was read, 0..1; None with a pipe or standard input."""
+        """The share of the bytes on disk that was read; None with a pipe or standard input."""
         if not self._total:
             return None
         here = self._stream.tell() if self._stream else 0

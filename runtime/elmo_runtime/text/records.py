@@ -16,13 +16,13 @@ class Record:
 
     @property
     def key(self) -> str:
-        """What a user looks the sentence up by: its text as the file has it, or the file's id."""
+        """The key by which a user finds the sentence: its text in the file, or its id."""
         return " ".join(self.tokens) if self.name is None else self.name
 
 
 @dataclass(frozen=True)
 class BadRecord:
-    """A place in an input that should hold a sentence and does not."""
+    """A position in an input that should contain a sentence and does not."""
 
     where: str
     reason: str

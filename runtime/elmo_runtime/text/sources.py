@@ -1,6 +1,6 @@
-"""What the caller names (files, folders, globs, `-`) -> the inputs to read, in a fixed order.
+"""Arguments (files, directories, globs, `-`) -> the inputs to read, in a fixed order.
 
-Knows names and suffixes; opens nothing.
+It knows names and suffixes, and opens no file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from elmo_runtime.errors import InputError
 from elmo_runtime.text.suffixes import FORMATS, SUFFIXES, foreign_suffix, suffix_of
 
 STDIN = "-"
-Found = tuple[str, Path | None]  # what to call an input, and where it is
+Found = tuple[str, Path | None]  # the name and the path of an input
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Fields:
     """The names of the columns (Parquet) or keys (JSON lines) to read.
 
     text: a string, split at white space, or a list of tokens. id: a string or an integer; without
-    it a record is called by file and line.
+    it the id of a record is file and line.
     """
 
     text: str = "text"
@@ -34,7 +34,7 @@ class Fields:
 
 @dataclass(frozen=True)
 class Source:
-    """One input. name: what ids and messages call it; path None is standard input."""
+    """One input. name: its name in ids and messages. path: None is standard input."""
 
     name: str
     path: Path | None
@@ -43,7 +43,7 @@ class Source:
 
     @property
     def size(self) -> int | None:
-        """Bytes on disk; None for standard input and pipes, whose end nobody knows."""
+        """Bytes on disk; None for standard input and pipes, whose end is unknown."""
         if self.path is None:
             return None
         status = self.path.stat()
@@ -53,7 +53,7 @@ class Source:
 def find_sources(
     arguments: Sequence[str], *, format: str = "auto", fields: Fields | None = None
 ) -> list[Source]:
-    """The inputs that the arguments name, each once, folders and globs in sorted order.
+    """The inputs that the arguments name, each once, directories and globs in sorted order.
 
     A file is called by its own name, or as it was given where two share a name; a file of a
     folder by its way from that folder. Raises InputError when nothing is found, something is
@@ -77,17 +77,17 @@ def find_sources(
 
 
 def source_at(path: Path, *, format: str = "auto", fields: Fields | None = None) -> Source:
-    """One file, called by its path. Raises InputError for a suffix that says it is no text."""
+    """One file, named by its path. Raises InputError for a suffix of files that are not text."""
     return Source(printable(str(path)), path, _format_of(path, format), fields or Fields())
 
 
 def printable(name: str) -> str:
-    """The name with bytes that are not UTF-8 spelled as escapes, so that any file can hold it."""
+    """The name with escapes for bytes that are not UTF-8, so that any file can contain it."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def files_of(argument: str, *, format: str = "auto") -> list[Found]:
-    """The names and paths that one argument stands for. Raises InputError when there are none."""
+    """The names and paths of one argument. Raises InputError if there are none."""
     if format not in ("auto", *FORMATS):
         raise InputError(f"input format is {format!r}", hint=f"use auto, {', '.join(FORMATS)}")
     if argument == STDIN:
@@ -95,7 +95,7 @@ def files_of(argument: str, *, format: str = "auto") -> list[Found]:
     path = Path(argument)
     if path.is_dir():
         return list(_files_below(path, format))
-    if path.exists():  # before the glob, for a name may hold its characters: a[1].txt
+    if path.exists():  # before the glob, because a name may contain its characters: a[1].txt
         return [(path.name, path)]
     matches = [Path(name) for name in sorted(glob.glob(argument, recursive=True))]
     if not matches:
@@ -111,13 +111,13 @@ def _existing(path: Path) -> Path:
 
 
 def _files_below(folder: Path, format: str) -> Iterator[Found]:
-    """Its files with a known suffix; names that start with . or _ are other programs' marks."""
+    """Its files with a known suffix; other programs use names that start with . or _."""
     wanted = set(SUFFIXES) if format == "auto" else {s for s, f in SUFFIXES.items() if f == format}
     paths = sorted(path for path in _walk(folder) if suffix_of(path) in wanted)
     seen = set()
     for path in paths:
         real = _existing(path).resolve()
-        if path.is_file() and real not in seen:  # links may lead to one file by two ways
+        if path.is_file() and real not in seen:  # links may lead to one file on two paths
             seen.add(real)
             yield path.relative_to(folder).as_posix(), path
     if not seen:
@@ -126,7 +126,7 @@ def _files_below(folder: Path, format: str) -> Iterator[Found]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Everything below a folder but folders; links to folders are followed, loops only once."""
+    """All files below a directory; links to directories are followed, loops only once."""
     above: dict[str, set[tuple[int, int]]] = {str(folder): set()}
     for place, folders, files in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
         status = Path(place).stat()

@@ -1,4 +1,4 @@
-"""The suffix of a file's name -> the format of its text, or what to do where it is no text."""
+"""The suffix of a file name -> the format of its text, or the fix if it is not text."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ _ADVICE_FOR = {suffix: advice for advice, suffixes in _ADVICE.items() for suffix
 
 
 def suffix_of(path: Path) -> str:
-    """The suffix in lower case, that before .gz where there is one."""
+    """The suffix in lower case, without .gz."""
     name = path.with_suffix("") if path.suffix.lower() == ".gz" else path
     return name.suffix.lower()
 
 
 def foreign_suffix(path: Path) -> str:
-    """What to do with a file that is known not to hold a sentence per line; "" for others."""
+    """The fix for a file that does not contain one sentence per line; "" for other files."""
     return _ADVICE_FOR.get(suffix_of(path), "")

@@ -2,7 +2,7 @@ r"""The rule for white space, and sentences from Python -> lists of tokens.
 
 A line of a file is split at any white space, as bilm-tf and AllenNLP do. A string from Python is
 split at U+0020, as TF Hub does, and at line ends, which no token keeps. Tokens that a caller has
-split are taken as they are. A token with white space inside is reported in one warning.
+split are kept as they are. A token with white space inside is reported in one warning.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def split_text(text: str) -> list[str]:
 
 
 def token_lists(sentences: Iterable[str | Sequence[str]]) -> Iterator[list[str]]:
-    """Yield the tokens of each sentence: a string is split, a list of tokens is taken as it is.
+    """Yield the tokens of each sentence: a string is split, a list of tokens is kept as it is.
 
-    Lists, tuples, arrays and pandas Series of either will do, and generators of sentences. Warns
-    once, after the last sentence, of tokens that hold white space. Raises InputError, which names
-    the sentence and the token, for what is no string.
+    Lists, tuples, arrays and pandas Series of either are accepted, and generators of sentences.
+    Warns once, after the last sentence, about tokens with white space. Raises InputError with the
+    sentence and the token that is not a string.
     """
     found = _InnerWhiteSpace()
     for number, sentence in enumerate(_checked_sentences(sentences)):
@@ -42,16 +42,16 @@ def token_lists(sentences: Iterable[str | Sequence[str]]) -> Iterator[list[str]]
 
 
 class _InnerWhiteSpace:
-    """Counts tokens that hold white space, and remembers where the first one is."""
+    """Counts tokens with white space, and remembers the position of the first one."""
 
     def __init__(self) -> None:
         self._count = 0
         self._first = ""
 
     def look_at(self, tokens: Sequence[str], sentence: int) -> None:
-        """Count those of one sentence."""
+        """Count the tokens of one sentence."""
         text = "".join(tokens)
-        if "".join(text.split()) == text:  # passes in C find nearly always that there is none
+        if "".join(text.split()) == text:  # passes in C, which nearly always find none
             return
         for position, token in enumerate(tokens):
             if any(map(str.isspace, token)):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from elmo_runtime.text.lines import read_lines
 
-_NO_WORD = "!!!MAXTERMID"  # a mark in old vocabularies, which bilm-tf passes over
+_NO_WORD = "!!!MAXTERMID"  # a token of old vocabularies, which bilm-tf skips
 
 
 def read_words(path: Path) -> tuple[str, ...]:
@@ -18,6 +18,6 @@ def read_words(path: Path) -> tuple[str, ...]:
 
 
 def words_as_bytes(words: Sequence[str], path: Path) -> bytes:
-    """The content of a vocabulary file of this name: gzipped where it ends in .gz."""
+    """The content of a vocabulary file with this name, compressed if it ends in .gz."""
     content = "".join(f"{word}\n" for word in words).encode()
     return gzip.compress(content, mtime=0) if path.suffix.lower() == ".gz" else content

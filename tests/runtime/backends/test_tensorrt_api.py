@@ -19,7 +19,7 @@ FAKE_CLASSES = (
     fake_gpu.IExecutionContext,
     fake_gpu.IRuntimeConfig,
 )
-# What the fake classes have for the tests alone.
+# Members of the fake classes that only the tests use.
 OWN = {"module", "logger", "sizes", "session", "axes", "outputs", "halves", "names", "strategy"}
 
 

@@ -78,7 +78,7 @@ def test_a_checkpoint_of_an_earlier_version_is_replaced(tmp_path, tiny_checkpoin
 
 
 def test_notes_and_git_stay_where_a_checkpoint_is_replaced(tmp_path, tiny_checkpoint, other):
-    """The whole folder was exchanged, and everything else in it was removed."""
+    """The directory was exchanged, and every other file in it was removed."""
     folder = tmp_path / "model"
     dataclasses.replace(tiny_checkpoint, vocabulary=("a",)).write(folder)
     (folder / ".git").mkdir()

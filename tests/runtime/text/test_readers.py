@@ -47,7 +47,7 @@ def test_a_line_is_split_at_any_white_space(tmp_path, white):
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("piece", [1, 2, 3, 1 << 16])
 def test_lines_end_as_in_the_text_mode_of_python(tmp_path, monkeypatch, end, piece):
-    r"""A lone \r was a part of a token, and of a whole file of them only one line was seen."""
+    r"""A lone \r was a part of a token, and only one line of such a file was read."""
     monkeypatch.setattr(lines, "_PIECE_BYTES", piece)
     text = f"\ufeffold dogs{end}{end}sleep{end}here"
     path = written(tmp_path / "a.txt", text.encode())
@@ -146,7 +146,7 @@ def test_a_wrong_fasta_line_is_named_once_per_sequence(tmp_path):
     *bad, good = read(path)
     assert [str(each).partition(";")[0] for each in bad] == [
         "a.fasta:1: a FASTA file begins with a header line, >ID",
-        "a.fasta:4: '1' is no residue, which are letters",
+        "a.fasta:4: '1' is not a residue; residues are letters",
         "a.fasta:7: not UTF-8: byte 0xff at column 3 (invalid start byte)",
     ]
     assert (good.id, good.tokens) == ("a.fasta:9", ("A", "C"))
@@ -188,7 +188,7 @@ def test_conllu_gives_the_forms_of_the_syntactic_words(tmp_path, name):
 def test_a_wrong_conllu_line_is_named(tmp_path, line):
     path = written(tmp_path / "a.conllu", f"1\tOld\n{line}\n\n1\tdogs\n".encode())
     bad, good = read(path)
-    assert str(bad) == f"a.conllu:2: {line!r} is no CoNLL-U word: ID, tab, FORM, tab, ..."
+    assert str(bad) == f"a.conllu:2: {line!r} is not a CoNLL-U word: ID, tab, FORM, tab, ..."
     assert good.tokens == ("dogs",)
 
 
