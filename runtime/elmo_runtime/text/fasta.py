@@ -49,7 +49,7 @@ class _Sequence:
         residues = "".join(line.text.split()).translate(_GAPS)
         self._size += len(residues)
         if wrong := _NO_RESIDUE.search(residues):
-            reason = f"{wrong[0]!r} is not a residue; residues are letters"
+            reason = f"{wrong[0]!r} is not a residue; use letters only"
             self.failure = self.failure or BadRecord(line.where, reason)
         elif self._size > MAX_LINE_BYTES:
             reason = f"the sequence is longer than {MAX_LINE_BYTES} residues"

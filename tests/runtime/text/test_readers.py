@@ -146,7 +146,7 @@ def test_a_wrong_fasta_line_is_named_once_per_sequence(tmp_path):
     *bad, good = read(path)
     assert [str(each).partition(";")[0] for each in bad] == [
         "a.fasta:1: a FASTA file begins with a header line, >ID",
-        "a.fasta:4: '1' is not a residue; residues are letters",
+        "a.fasta:4: '1' is not a residue",
         "a.fasta:7: not UTF-8: byte 0xff at column 3 (invalid start byte)",
     ]
     assert (good.id, good.tokens) == ("a.fasta:9", ("A", "C"))
