@@ -94,7 +94,7 @@ def _write_archive(path: Path) -> None:
 def test_the_commands_of_a_page_run_in_order(page, run, workspace, monkeypatch):
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
     for words in commands(page):
-        if words[0] not in NOT_RUN:
+        if words[0] not in NOT_RUN and not any("://" in word for word in words):
             answer = run(*words)
             assert answer.code == 0, f"elmo-deploy {shlex.join(words)}\n{answer.stderr}"
 

@@ -9,6 +9,8 @@ import pytest
 import typer
 
 from elmo_deploy.cli import app
+from elmo_deploy.importers.bilm_hdf5 import export_hdf5
+from elmo_export.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -31,6 +33,7 @@ def test_the_python_of_the_docs_runs(program, run, bundle, model, tmp_path, monk
         pytest.skip(f"{cluster[1]} is no dependency of the tests; this block was compiled only")
     shutil.copytree(bundle, tmp_path / "bundle")
     shutil.copytree(model, tmp_path / "checkpoint")
+    export_hdf5(Checkpoint.read(model), tmp_path / "options.json", tmp_path / "weights.hdf5")
     monkeypatch.chdir(tmp_path)
     assert run("embed", bundle, "-", "-o", "vectors", typed=b"the cat is on the mat\n").code == 0
     exec(code, {})
