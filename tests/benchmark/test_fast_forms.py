@@ -1,14 +1,16 @@
-"""The script of the fast forms measures both forms of every kind of work."""
+"""The table of docs/speed.md comes from the script, which measures both forms."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 from elmo_deploy.model import Elmo
 from random_models import tiny_config
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "fast_forms.py"
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "benchmarks" / "fast_forms.py"
 
 
 def test_both_forms_are_measured_in_inference_and_in_fine_tuning():
@@ -19,3 +21,12 @@ def test_both_forms_are_measured_in_inference_and_in_fine_tuning():
     results = dict(script.measure(models, 2, 1))
     assert list(results) == ["inference", "fine-tuning"]
     assert all(set(seconds) == {"fast", "equations"} for seconds in results.values())
+
+
+def test_the_page_shows_the_committed_figures():
+    figures = json.loads((ROOT / "benchmarks/results/fast-forms.json").read_text("utf-8"))
+    page = (ROOT / "docs/speed.md").read_text("utf-8")
+    for row in figures["results"]:
+        cells = (row["size"], row["batch"], row["work"])
+        seconds = (f"{row[form]:.3f}" for form in ("fast", "equations"))
+        assert f"| {' | '.join(map(str, (*cells, *seconds)))} |" in page
