@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from elmo_deploy.importers.archive_files import ModelFiles, is_archive, opened
-from elmo_deploy.importers.bilm_checkpoint import INDEX, import_checkpoint
+from elmo_deploy.importers.bilm_checkpoint import INDEX, LATEST, import_checkpoint
 from elmo_export.checkpoint import Checkpoint
 from elmo_runtime.errors import InputError, WeightsError
 
@@ -50,7 +50,7 @@ def import_path(source: Path, companions: Companions | None = None) -> Imported:
         options = companions.options or _sibling_options(source)
         return Imported(_import_hdf5(options, source), "HDF5 weights of bilm-tf or AllenNLP")
     index = source if source.suffix == INDEX else source.with_name(source.name + INDEX)
-    if index.is_file() or source.name == "checkpoint":
+    if index.is_file() or (source.is_file() and source.name == LATEST):
         with opened(source.parent) as files:
             return _import_tensorflow(files, index.stem if index.is_file() else "", companions)
     if not source.exists():

@@ -54,7 +54,7 @@ class Module:
         }
 
     def __call__(self, inputs: Any, signature: str = "default", as_dict: bool = False) -> Any:
-        """Texts, or {"tokens": ..., "sequence_len": ...} -> the outputs, or `default` alone.
+        """Texts, or {"tokens": ..., "sequence_len": ...} -> every output, or only `default`.
 
         Texts are split at spaces. `tokens` has the shape (batch, length); `sequence_len` (batch,)
         is the number of real tokens per row. Texts and tokens are lists, arrays or eager tensors

@@ -89,7 +89,8 @@ def test_a_checkpoint_and_a_bundle_are_not_weights(tiny_checkpoint, tiny_bundle,
 
 
 def test_other_sources_are_refused(tmp_path):
-    assert "does not exist" in refusal(tmp_path / "nothing")
+    for name in ("nothing", "checkpoint"):
+        assert "does not exist" in refusal(tmp_path / name)
     (tmp_path / "page.html").write_text("<html>")
     assert "page.html has no supported format" in refusal(tmp_path / "page.html")
     assert "contains no model of a supported format; files: page.html" in refusal(tmp_path)
