@@ -69,7 +69,6 @@ class CallGate:
             in_time = self._changed.wait_for(self._has_room, limits.timeout)
         finally:
             self._waiting -= 1
-            self._changed.notify_all()  # `close` also waits for the calls that give up
         if not in_time:
             raise BusyError(
                 f"no turn within {limits.timeout} s: {self._running} calls run, others wait",

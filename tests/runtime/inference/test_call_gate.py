@@ -191,7 +191,6 @@ def test_a_close_waits_for_calls_that_wait(occupied):
 
 
 def test_a_close_does_not_wait_for_a_call_that_gave_up(occupied):
-    """A call that gives up must wake the close that waits for it."""
     gate = CallGate("it", Limits(max_running=1, timeout=0.01))
     with gate.call(), pytest.raises(BusyError):
         gate.call().__enter__()
