@@ -1,7 +1,8 @@
 # make demo    train (or take) an ELMo, export, verify, embed, and draw one word in many sentences
-# make test    ruff, mypy, import rules, pytest
+# make test    lint, then every test
+# make fast    the tests without the slow ones, for use while you work
 # make coverage         pytest with the coverage of the three packages, and its floor
-# make lint    the first three of them, clang-format and the warnings of the C++ compiler
+# make lint    ruff, mypy, import rules, clang-format and the warnings of the C++ compiler
 # make wheel            the sdist and the wheel that PyPI takes, checked and installed, in dist/
 # make demo-bundle      the bundle in elmo_deploy/demo again, after a change of models/english-small
 # make extras           that wheel in a clean environment per extra, and there what the docs state
@@ -21,12 +22,15 @@ BIN := .venv/bin
 SECONDS ?= 60
 native := build_native.py $(wildcard runtime/elmo_runtime/backends/native/source/*)
 
-.PHONY: demo test lint coverage wheel extras demo-bundle docs guarantees guarantees-long sanitize fuzz clean
+.PHONY: demo test fast lint coverage wheel extras demo-bundle docs guarantees guarantees-long sanitize fuzz clean
 demo: .venv/ready-demo
 	$(BIN)/python examples/demo.py
 
 test: lint
 	$(BIN)/python -m pytest
+
+fast: .venv/ready-test
+	$(BIN)/python -m pytest -m "not slow and not extras"
 
 coverage: .venv/ready-test
 	$(BIN)/python -m pytest --cov

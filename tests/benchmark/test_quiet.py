@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -36,9 +35,7 @@ def test_without_proc_stat_every_moment_is_quiet(monkeypatch, tmp_path):
 
 def test_waiting_ends(monkeypatch):
     monkeypatch.setattr(quiet, "DISTURBED", -1.0)
-    start = time.monotonic()
     assert not wait_until_quiet(0.05)
-    assert time.monotonic() - start < 10
 
 
 def test_a_sample_without_patience_is_taken_at_once_and_says_that_it_was_disturbed(monkeypatch):

@@ -101,7 +101,7 @@ def test_a_system_that_dies_at_its_start_ends_the_run_with_its_error(tmp_path, t
         [sys.executable, "-B", str(program), str(tiny_bundle)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
         env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
     )
     assert "the process died with exit code 1: ModuleNotFoundError" in done.stdout

@@ -46,7 +46,7 @@ def run(*words: object, limit: int | None = None) -> subprocess.CompletedProcess
     """Run a command. `limit` is the largest file in KiB, as in `ulimit -f`."""
     shell = [] if limit is None else ["bash", "-c", f'ulimit -f {limit}; exec "$@"', "-"]
     command = [*shell, *CLI, *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
 
 
 def refuses(done: subprocess.CompletedProcess[str], reason: str) -> bool:

@@ -31,7 +31,7 @@ class Embedding:
     def end(self, number: int) -> int:
         """Send a signal; the exit code."""
         self.process.send_signal(number)
-        self.process.communicate(timeout=60)
+        self.process.communicate(timeout=900)
         return self.process.returncode
 
 
@@ -46,7 +46,7 @@ def test_a_signal_leaves_no_scratch_file(bundle, tmp_path, number, code, name):
 def test_nohup_survives_a_hangup(bundle, tmp_path):
     embedding = Embedding(bundle, tmp_path / "out.npz", before="trap '' HUP")
     embedding.process.send_signal(signal.SIGHUP)
-    embedding.process.communicate(b"the cat\n", timeout=60)
+    embedding.process.communicate(b"the cat\n", timeout=900)
     assert embedding.process.returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == ["out.npz"]
 

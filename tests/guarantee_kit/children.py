@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import traceback
@@ -27,6 +28,7 @@ PRELOADED = [
     "safetensors.numpy",
     "torch.utils.tensorboard",
 ]
+HANG = 900  # seconds without an answer, which no busy machine takes
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -35,31 +37,35 @@ class Outcome:
     """How a child ended. code: its exit code, minus the signal, or None for a child that hung."""
 
     code: int | None
-    answer: Any  # what the function returned
+    answer: Any  # the result of the function
     error: str  # the traceback, if it raised
 
     @property
     def killed(self) -> bool:
-        """Whether SIGKILL ended it."""
-        return self.code == -signal.SIGKILL
+        """Whether SIGKILL or the limit of its file sizes ended it."""
+        return self.code in (-signal.SIGKILL, -signal.SIGXFSZ)
 
 
 def run_child(
     function: Callable[..., Any],
     *arguments: Any,
-    timeout: float = 60,
+    timeout: float = HANG,
     kill_after: float | None = None,
     kill_at: int | None = None,
+    kill_at_size: int | None = None,
 ) -> Outcome:
     """Call `function(*arguments)` in a child and wait at most `timeout` seconds.
 
     kill_after: seconds until the parent sends SIGKILL. kill_at: the child kills itself right
-    before its n-th change of the file system (open for writing, rename, removal).
+    before its n-th change of the file system (open for writing, rename, removal). kill_at_size: the
+    kernel kills the child in the write that extends a file beyond so many bytes.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     reader, writer = context.Pipe(duplex=False)
-    child = context.Process(target=_child, args=(writer, kill_at, function, arguments))
+    child = context.Process(
+        target=_child, args=(writer, kill_at, kill_at_size, function, arguments)
+    )
     child.start()
     writer.close()
     if kill_after is not None:
@@ -83,8 +89,15 @@ def _answer(reader: Any, timeout: float) -> tuple[Any, str]:
 
 
 def _child(
-    writer: Any, kill_at: int | None, function: Callable[..., Any], arguments: tuple[Any, ...]
+    writer: Any,
+    kill_at: int | None,
+    kill_at_size: int | None,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
 ) -> None:
+    if kill_at_size is not None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it
+        resource.setrlimit(resource.RLIMIT_FSIZE, (kill_at_size, kill_at_size))
     if kill_at is not None:
         kill_before_change(kill_at)
     try:

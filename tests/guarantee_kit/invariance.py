@@ -58,7 +58,7 @@ def digests(
 ) -> set[str]:
     """The digest of all vectors from one process per thread count; equal digests count once."""
     outcomes = [
-        run_child(digest_of_vectors, bundle, sentences, number, perturbation, options, timeout=300)
+        run_child(digest_of_vectors, bundle, sentences, number, perturbation, options)
         for number in threads
     ]
     assert all(outcome.code == 0 for outcome in outcomes), outcomes

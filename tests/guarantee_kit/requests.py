@@ -65,7 +65,7 @@ def answer_anything(bundle: Path, number: int, examples: int, note: Path, fault:
         bundle, backend="onnxruntime-cpu", token_budget=64, cpu=CpuOptions(threads=1)
     ) as elmo:
         if fault:
-            _plant(elmo, fault)
+            _plant(elmo, fault, note.with_suffix(".hang"))
 
         @seed(number)
         @settings(
@@ -98,7 +98,7 @@ def _put(file: int, text: str) -> None:
     os.ftruncate(file, len(text.encode()))
 
 
-def _plant(elmo: Embedder, fault: str) -> None:
+def _plant(elmo: Embedder, fault: str, hang: Path) -> None:
     backend = elmo._pipeline.backend
     run = backend.run_bilm
 
@@ -107,7 +107,8 @@ def _plant(elmo: Embedder, fault: str) -> None:
         if long and fault == "crash":
             os.abort()
         if long and fault == "hang":
-            time.sleep(1_000)
+            hang.touch()
+            time.sleep(10_000)
         found = run(inputs, outputs, **options)
         if long and fault == "overflow":
             found["elmo"][..., 0] = np.inf

@@ -369,6 +369,7 @@ def test_b4_a_greedy_bundle_takes_no_memory(bundle, copy, kept):
     kept("B4", f"{len(GREED)} greedy bundles rejected within {growth / memory.MIB:.0f} MiB")
 
 
+@pytest.mark.slow
 def test_b4_control_reading_before_checking_the_size(bundle, copy, caught, monkeypatch):
     def read_first(path: Path, *, limit: int) -> bytes:
         with path.open("rb") as stream:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.embedder import Embedder
 from guarantee_kit.backends import Watched
 from guarantee_kit.invariance import differing, digests, sentences_of
 
 
+@pytest.mark.slow
 def test_d1_vectors_are_bit_identical_in_every_batch_order_and_history(
     bundle, embedder, seed, cases, kept
 ):

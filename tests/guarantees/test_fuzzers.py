@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("atheris", reason="atheris supports only Linux")
 
+pytestmark = pytest.mark.slow
 FUZZ = Path(__file__).parents[2] / "fuzz"
 
 

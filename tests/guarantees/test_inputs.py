@@ -13,7 +13,7 @@ from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.characters import char_ids
 from guarantee_kit import memory
 from guarantee_kit.backends import Watched
-from guarantee_kit.children import run_child
+from guarantee_kit.children import HANG, run_child
 from guarantee_kit.requests import CHARACTERS, HOSTILE, answer_anything, memory_of_sizes
 from oracle import character_ids
 
@@ -22,29 +22,40 @@ BUDGET = 2048
 RATIO = 1.5  # relative to the memory of one full batch
 
 
+@pytest.mark.slow
 def test_i1_and_i6_every_input_gets_finite_vectors_or_an_input_error(
     bundle, tmp_path, seed, cases, kept
 ):
     examples = cases(5_000, 200_000)
     note = tmp_path / "input"
-    outcome = run_child(answer_anything, bundle, seed, examples, note, timeout=300 + examples / 10)
+    outcome = run_child(answer_anything, bundle, seed, examples, note, timeout=HANG + examples / 10)
     assert outcome.code == 0, f"{outcome} at {note.read_text()[:2000]}"
     kept("I1", f"{examples:,} inputs, {outcome.answer:,} answered, the rest InputError")
     kept("I6", f"{outcome.answer:,} answers, all finite")
 
 
-@pytest.mark.parametrize(
-    ("fault", "code"), [("crash", -6), ("hang", None), ("overflow", 1)], ids=str
-)
-def test_i1_and_i6_control_a_crash_a_hang_and_an_infinity(
-    bundle, tmp_path, seed, fault, code, caught
-):
+@pytest.mark.slow
+@pytest.mark.parametrize(("fault", "code"), [("crash", -6), ("overflow", 1)])
+def test_i1_and_i6_control_a_crash_and_an_infinity(bundle, tmp_path, seed, fault, code, caught):
     note = tmp_path / "input"
-    outcome = run_child(answer_anything, bundle, seed, 500, note, fault, timeout=15)
+    outcome = run_child(answer_anything, bundle, seed, 500, note, fault)
     assert outcome.code == code
     said = outcome.error.strip().splitlines()[-1:] or ["the process died"]
     identity = "I6" if fault == "overflow" else "I1"
     caught(identity, f"{fault}: exit code {code}, {said[0]}, at {note.read_text()[:60]}")
+
+
+@pytest.mark.slow
+def test_i1_control_a_hang(bundle, tmp_path, seed, caught):
+    """The wait is longer where the first one ended before the fault, as on a busy machine."""
+    note = tmp_path / "input"
+    for timeout in (10, 60, HANG):
+        outcome = run_child(answer_anything, bundle, seed, 500, note, "hang", timeout=timeout)
+        assert outcome.code is None
+        if note.with_suffix(".hang").exists():
+            break
+    assert note.with_suffix(".hang").exists()
+    caught("I1", f"hang: no answer in {timeout} s, at {note.read_text()[:60]}")
 
 
 EMPTY = {"no sentences": [], "one without tokens": [[]], "only spaces": ["", "   "]}
@@ -189,6 +200,7 @@ def wrong_checks(embedder: Embedder, examples: int) -> list[str]:
     return wrong
 
 
+@pytest.mark.slow
 def test_i4_wrong_ids_are_rejected_by_cell(embedder, cases, kept):
     examples = cases(2_000, 20_000)
     assert wrong_checks(embedder, examples) == []
@@ -197,7 +209,7 @@ def test_i4_wrong_ids_are_rejected_by_cell(embedder, cases, kept):
 
 def test_i4_control_unchecked_ids(embedder, monkeypatch, caught):
     monkeypatch.setattr(
-        "elmo_runtime.embedder.checked_char_ids",
+        "elmo_runtime.inference.word_cache.checked_char_ids",
         lambda ids, max_characters: np.zeros((0, 0, 50), np.int32),
     )
     wrong = wrong_checks(embedder, 50)
@@ -205,9 +217,10 @@ def test_i4_control_unchecked_ids(embedder, monkeypatch, caught):
     caught("I4", wrong[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["sentence", "sentences"])
 def test_i5_long_and_many_run_in_the_memory_of_one_batch(bundle, what, kept):
-    outcome = run_child(memory_of_sizes, bundle, what, BUDGET, timeout=300)
+    outcome = run_child(memory_of_sizes, bundle, what, BUDGET)
     assert outcome.code == 0, outcome.error
     assert outcome.answer["count"] > 99_999
     ratio = outcome.answer["all"] / outcome.answer["one batch"]
@@ -217,8 +230,9 @@ def test_i5_long_and_many_run_in_the_memory_of_one_batch(bundle, what, kept):
          if what == "sentence" else f"100,000 sentences: {ratio:.2f} of one batch")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_i5_control_a_sentence_without_segments(bundle, caught):
-    outcome = run_child(memory_of_sizes, bundle, "sentence", 200_000, timeout=300)
+    outcome = run_child(memory_of_sizes, bundle, "sentence", 200_000)
     ratio = outcome.answer["all"] / outcome.answer["one batch"]
     assert ratio > RATIO
     caught("I5", f"without segments {ratio:.2f} of one batch")

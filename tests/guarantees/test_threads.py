@@ -10,12 +10,14 @@ import threading
 import time
 
 import numpy as np
+import pytest
 
 from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.embedder import Embedder
 from elmo_runtime.options import CpuOptions
 from guarantee_kit.backends import Watched
 
+pytestmark = pytest.mark.slow
 THREADS = 16
 WORDS = [f"word{number}" for number in range(400)]
 

@@ -20,6 +20,7 @@ from elmo_export.checkpoint import Checkpoint
 from guarantee_kit.children import run_child
 from random_models import tiny_config
 
+pytestmark = pytest.mark.slow
 WORDS = ("the", "cat", "sat", "on", "mats", "while", "dogs", "bark", "café", "été", "東京")
 OPTIONS = TrainingOptions(
     model=tiny_config(),
@@ -84,7 +85,7 @@ def uninterrupted(corpus) -> tuple[Path, float]:
     """An undisturbed run, and its duration in seconds."""
     run_child(train_on, corpus, corpus.parent / "warm-up")
     began = time.monotonic()
-    outcome = run_child(train_on, corpus, corpus.parent / "uninterrupted", timeout=300)
+    outcome = run_child(train_on, corpus, corpus.parent / "uninterrupted")
     assert outcome.answer == STEPS, outcome.error
     return corpus.parent / "uninterrupted", time.monotonic() - began
 
@@ -110,7 +111,7 @@ def first_difference(
     while True:
         run = folder / f"run-{finished}"
         moment = next(when) if died < kills else {}
-        outcome = run_child(train_on, corpus, run, fault, timeout=300, **moment)  # type: ignore[arg-type]
+        outcome = run_child(train_on, corpus, run, fault, **moment)  # type: ignore[arg-type]
         died += outcome.killed
         if outcome.killed:
             continue
@@ -196,7 +197,7 @@ def test_c3_the_last_two_states_are_kept_and_a_corrupt_newest_one_is_named_and_s
 ):
     assert wrongly_trusted(corrupt_runs, caplog) == ""
     last = corrupt_runs[-1]
-    outcome = run_child(train_on, corpus, last, timeout=300)
+    outcome = run_child(train_on, corpus, last)
     assert outcome.answer == STEPS, outcome.error
     assert outcome_of(last) == outcome_of(uninterrupted[0])
     kept("C3", f"{len(corrupt_runs)} kinds of damage named and skipped; two states kept")

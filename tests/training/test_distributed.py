@@ -32,7 +32,7 @@ def train_in_two_processes(recipe, folder, text, vocabulary, *arguments, code=0)
         *("--log-every", "5", "--save-every", "7", "--device", "cpu", *arguments),
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900)
     assert done.returncode == code, done.stderr
     return done.stderr if code else done.stdout
 

@@ -32,6 +32,7 @@ from random_models import random_checkpoint, tiny_config
 
 rtx = pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed: no real engines")
 
+pytestmark = pytest.mark.slow
 LENGTHS = [(8, 8, 8), (32, 32, 32), (3, 16, 64)]
 KERNELS_PER_STEP = 4  # GEMM, gates, GEMM, clip and store, for both directions
 

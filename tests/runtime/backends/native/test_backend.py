@@ -138,7 +138,7 @@ def test_a_fork_starts_its_own_threads(native_bundle):
             backend.close()
         finally:
             os._exit(status)
-    alarm = threading.Timer(60, os.kill, (child, 9))
+    alarm = threading.Timer(900, os.kill, (child, 9))
     alarm.start()
     assert os.waitpid(child, 0)[1] == 0
     alarm.cancel()

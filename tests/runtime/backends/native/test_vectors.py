@@ -137,6 +137,7 @@ def test_words_have_the_same_bits_in_any_batch(native):
     assert (crowd[[0, 1, 600, 1099]] == alone).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(24))
 def test_random_shapes(native, seed):
     """Sizes that fill no vector, one to three layers, clips on and off, states at the clips."""
