@@ -19,6 +19,7 @@ PACKAGES = (
     "torch",
     "tensorrt",
     "tensorrt-rtx",
+    "openvino",
 )
 # The instructions that decide how fast matrix products run on x86 and ARM.
 RELEVANT_FLAGS = (

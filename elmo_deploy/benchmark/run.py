@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from elmo_deploy.benchmark.loads import Load
@@ -15,6 +17,7 @@ from elmo_deploy.benchmark.subject import Subject
 from elmo_deploy.benchmark.system_process import Started, SystemProcess
 from elmo_deploy.benchmark.systems.table import SYSTEMS
 from elmo_deploy.benchmark.yardsticks import product_rate, read_rate
+from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.errors import BackendError, BackendUnavailableError
 from elmo_runtime.processors import usable_cpus
 from elmo_runtime.text.sources import printable
@@ -95,9 +98,20 @@ def _result(job: Job, started: Started) -> SystemResult:
         name=job.name,
         system=job.system,
         bundle=printable(job.subject.bundle.name),
+        model=_model(job.subject.bundle),
         exact=SYSTEMS[job.system].exact,
         footprint=started.footprint,
     )
+
+
+@functools.cache
+def _model(path: Path) -> str:
+    """The name of the bundle and the sizes of its model."""
+    config = Bundle.open(path).config
+    sizes = (
+        f"{config.n_layers} layers of {config.lstm_dim:,} cells, projection {config.projection_dim}"
+    )
+    return f"{printable(path.name)} ({sizes})"
 
 
 def _baseline(

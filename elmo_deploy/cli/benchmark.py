@@ -25,7 +25,8 @@ def benchmark(
     system: Annotated[
         list[str] | None,
         typer.Option(
-            help="What to measure; may be repeated.", show_default="everything that runs here"
+            help="What to measure, e.g. native-int8; may be repeated. An unknown name lists all.",
+            show_default="everything that runs here",
         ),
     ] = None,
     baseline: Annotated[

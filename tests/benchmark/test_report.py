@@ -6,12 +6,15 @@ import csv
 import json
 import re
 from dataclasses import replace
+from html import escape
 
 import pytest
 
 from elmo_deploy.benchmark.report.html import page
 from elmo_deploy.benchmark.report.results import describe_ratio, speed_cells, write_csv, write_json
 from elmo_deploy.benchmark.report.statistics import Ratio
+from elmo_deploy.benchmark.report.summary import disturbance, headline
+from elmo_deploy.benchmark.report.theme import new_panel, plain_log
 
 
 @pytest.mark.parametrize(
@@ -58,8 +61,81 @@ def html(report) -> str:
 
 
 def test_the_page_needs_no_other_file(html):
-    assert html.count("data:image/svg+xml;base64,") == 4
-    assert not re.search(r"(src|href)='(?!data:)", html)
+    assert not re.search(r"(src|srcset|href)='(?!data:)", html)
+
+
+def test_the_page_has_a_ratio_picture_per_load_for_light_and_dark(html, report):
+    for load in report.loads:
+        assert html.count(f"alt='Speed relative to cpu-padded: {load}'") == 1
+    assert html.count("<source media='screen and (prefers-color-scheme: dark)'") == html.count(
+        "<img"
+    )
+
+
+def test_the_page_begins_with_the_machine_and_the_result(html, report):
+    body = html.partition("<body>")[2]
+    places = [
+        body.index(text)
+        for text in (
+            escape(report.machine["processor"]),
+            "2 layers of",
+            "cpu-packed is ",
+            "<h2>Speed relative to",
+            "<h2>Latency",
+            "<h2>Throughput",
+            "<h2>Stages",
+            "<h2>Loading and memory",
+            "<h2>Tables",
+        )
+    ]
+    assert places == sorted(places)
+
+
+def test_the_result_is_one_sentence_with_its_range(report):
+    row = replace(report.row("cpu-packed", "ragged 2 x 2"), ratio=Ratio(8.1, 6.9, 9.4))
+    rows = (report.row("cpu-padded", "ragged 2 x 2"), row)
+    assert headline(replace(report, rows=rows)) == (
+        "cpu-packed is 8.1x as fast as cpu-padded (6.9-9.4) on ragged batches of 2 sentences."
+    )
+
+
+def test_the_result_states_that_rounds_were_too_few(report):
+    row = report.row("cpu-packed", "2 x 3")
+    row = replace(row, rounds=(0.1, 0.1), ratio=Ratio(8.1, 6.9, 9.4, enough_rounds=False))
+    text = headline(replace(report, rows=(report.row("cpu-padded", "2 x 3"), row)))
+    assert text.endswith("batches of 2 sentences of 3 tokens; 2 rounds are not enough to be sure.")
+
+
+def test_one_system_alone_is_described_by_its_speed(report):
+    rows = (report.row("cpu-padded", "2 x 3"),)
+    alone = replace(report, rows=rows, entries=report.entries[:1])
+    assert re.match(r"cpu-padded computes [\d,]+ tokens per second on batches", headline(alone))
+    assert "Speed relative to" not in page(alone)
+
+
+def test_noise_is_counted(report):
+    row = replace(report.rows[0], disturbed=3)
+    assert "3 of 6 samples" in disturbance(replace(report, rows=(row,)))
+    assert disturbance(replace(report, rows=(replace(row, disturbed=0),))) == ""
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [(0.4, 30.0, ["0.5", "1", "2", "5", "10", "20"]), (1.0, 5000.0, ["1", "10", "100", "1,000"])],
+)
+def test_logarithmic_axes_have_plain_numbers(low, high, labels):
+    """The axes showed powers of ten, such as 10^3."""
+    figure, panel = new_panel(3.0, "title")
+    panel.set_xscale("log")
+    panel.set_xlim(low, high)
+    plain_log(panel.xaxis, low, high)
+    figure.draw_without_rendering()
+    shown = [
+        label.get_text()
+        for place, label in zip(panel.get_xticks(), panel.get_xticklabels(), strict=True)
+        if low <= place <= high
+    ]
+    assert shown == labels
 
 
 def test_the_page_escapes_what_it_is_given(html):

@@ -23,6 +23,7 @@ class SystemResult:
     name: str
     system: str
     bundle: str
+    model: str  # name of the bundle, layers, cell and projection size
     exact: bool
     footprint: Footprint
 

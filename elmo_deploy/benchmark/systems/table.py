@@ -17,9 +17,10 @@ from elmo_runtime.backends.chain import BackendChain
 from elmo_runtime.bundle.manifest import Bundle
 from elmo_runtime.characters import char_ids
 from elmo_runtime.embedder import Embedder
+from elmo_runtime.errors import BackendUnavailableError
 from elmo_runtime.inference.pipeline import CACHE_WORDS
 
-STAGES = ("characters", "CNN", "LSTM", "copy")
+STAGES = ("characters", "CNN", "LSTM", "whole graph", "copy")
 
 
 class Runner(Protocol):
@@ -34,12 +35,13 @@ class Runner(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class System:
-    """One way to compute ELMo vectors."""
+    """One way to compute ELMo vectors, or the vectors of a model that may replace ELMo."""
 
     name: str
     label: str
     open: Callable[[Subject], Runner]
     exact: bool = True  # whether it computes ELMo, up to rounding
+    is_elmo: bool = True  # False for another model
     on_device: bool = False
 
 
@@ -109,6 +111,28 @@ def _open_substitute(subject: Subject) -> Runner:
     from elmo_deploy.benchmark.systems.pytorch import open_substitute
 
     return open_substitute(subject)
+
+
+def _open_openvino(subject: Subject) -> Runner:
+    from elmo_deploy.benchmark.systems.openvino import open_openvino
+
+    return open_openvino(subject)
+
+
+def _transformer(*, int8: bool) -> Callable[[Subject], Runner]:
+    """Return a function that opens the transformer."""
+
+    def open_(subject: Subject) -> Runner:
+        try:
+            from elmo_deploy.benchmark.systems.transformer import open_transformer
+        except ImportError as error:  # onnx is optional
+            raise BackendUnavailableError(
+                f"the graph of the transformer cannot be built: {error}",
+                hint='pip install "elmo-deploy[benchmark]"',
+            ) from error
+        return open_transformer(subject, int8=int8)
+
+    return open_
 
 
 def _embedder(
@@ -215,6 +239,25 @@ SYSTEMS: Mapping[str, System] = {
             open=_embedder("tensorrt", "fp16"),
             exact=False,
             on_device=True,
+        ),
+        System(
+            name="openvino-fp32",
+            label="OpenVINO, the joined graph, fp32",
+            open=_open_openvino,
+        ),
+        System(
+            name="minilm-fp32",
+            label="a transformer of MiniLM-L6's size in ONNX Runtime, not ELMo, fp32",
+            open=_transformer(int8=False),
+            exact=False,
+            is_elmo=False,
+        ),
+        System(
+            name="minilm-int8",
+            label="a transformer of MiniLM-L6's size in ONNX Runtime, not ELMo, int8",
+            open=_transformer(int8=True),
+            exact=False,
+            is_elmo=False,
         ),
     )
 }
