@@ -1,5 +1,5 @@
 # make demo    train (or take) an ELMo, export, verify, embed, and draw one word in many sentences
-# make test    lint, then every test
+# make test    lint, then every test, on all cores
 # make fast    the tests without the slow ones, for use while you work
 # make coverage         pytest with the coverage of the three packages, and its floor
 # make lint    ruff, mypy, import rules, clang-format and the warnings of the C++ compiler
@@ -26,11 +26,13 @@ native := build_native.py $(wildcard runtime/elmo_runtime/backends/native/source
 demo: .venv/ready-demo
 	$(BIN)/python examples/demo.py
 
+# Every process exports its own bundles, so that few processes are best.
+PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 fast: .venv/ready-test
-	$(BIN)/python -m pytest -m "not slow and not extras"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not extras"
 
 coverage: .venv/ready-test
 	$(BIN)/python -m pytest --cov
@@ -69,7 +71,7 @@ demo-bundle: .venv/ready-demo
 
 guarantees: .venv/ready-test
 	mkdir -p out
-	$(BIN)/python -m pytest -o junit_family=xunit1 --junitxml=out/guarantees.xml
+	$(BIN)/python -m pytest $(PARALLEL) -o junit_family=xunit1 --junitxml=out/guarantees.xml
 	$(BIN)/python tests/guarantee_kit/table.py out/guarantees.xml
 
 guarantees-long: .venv/ready-test
