@@ -42,6 +42,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("distributed")
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_with_the_doubled_batch(options, run, folder, text, vocabulary):
     recipe = options(dropout=0.0, n_tokens_vocab=13, batch_size=2, zero_state_probability=0.3)
     printed = train_in_two_processes(recipe, folder, text, vocabulary)

@@ -14,6 +14,8 @@ from elmo_deploy.training.run.saving import Saver
 from elmo_export.checkpoint import Checkpoint
 from elmo_runtime.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 
 def heldout_metrics(step):
     return HeldoutMetrics(step, 90.0, 80.0, 100.0, 95.0, 85.0, 105.0, 0.01)

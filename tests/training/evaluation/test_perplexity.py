@@ -84,6 +84,7 @@ def test_perplexity_is_that_of_rows_read_word_by_word_with_carried_states(
     assert result.perplexity == pytest.approx(math.exp(sum(means) / 2), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_computing_many_single_steps_together_changes_nothing(trained, shards, monkeypatch):
     together = evaluate(trained, shards=shards, batch_size=5, device="cpu")
     monkeypatch.setattr(evaluation, "STEPS_AT_ONCE", 1)
