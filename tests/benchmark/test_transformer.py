@@ -57,10 +57,12 @@ def test_padding_does_not_change_the_vectors(runner):
     assert abs(batch[1, : alone.shape[1]] - alone[0]).max() < TORCH_FLOAT32
 
 
-def test_int8_is_close_to_fp32(runner):
+def test_int8_is_close_to_fp32_and_opens_without_a_warning(runner, caplog):
+    """The quantization of ONNX Runtime wrote a recommendation to the user's terminal."""
     int8 = open_transformer(Subject(Path("unused"), threads=1), int8=True)
     a, b = (each.embed(SENTENCES)[0].ravel() for each in (runner, int8))
     assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.98
+    assert caplog.records == []
 
 
 def test_the_stages_are_the_ids_and_the_graph(runner):

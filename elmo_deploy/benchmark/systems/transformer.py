@@ -8,6 +8,7 @@ ONNX, with the operators that exports of BERT have after ONNX Runtime's fusions.
 from __future__ import annotations
 
 import importlib
+import logging
 import tempfile
 import time
 import zlib
@@ -165,8 +166,12 @@ def _quantized(model: Any) -> bytes:
     quantization = _import_quantization()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "int8.onnx")
-        # 7-bit weights: sums of 8-bit products overflow on processors without VNNI.
-        quantization.quantize_dynamic(model, path, per_channel=True, reduce_range=True)
+        logging.disable(logging.WARNING)  # it recommends shape inference, which changes nothing
+        try:
+            # 7-bit weights: sums of 8-bit products overflow on processors without VNNI.
+            quantization.quantize_dynamic(model, path, per_channel=True, reduce_range=True)
+        finally:
+            logging.disable(logging.NOTSET)
         return path.read_bytes()
 
 
