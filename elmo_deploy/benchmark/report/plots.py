@@ -14,7 +14,7 @@ from elmo_deploy.benchmark.systems.table import STAGES
 
 HEIGHT = 3.6  # inches of a panel with lines
 BAR, AROUND_BARS = 0.34, 1.1  # inches per bar, and of the title, the axis and the legend
-ROOM_FOR_NUMBERS = 7.0  # the axis of ratios ends at this multiple of the largest
+ROOM_FOR_NUMBERS = 12.0  # the axis of ratios ends at this multiple of the largest
 
 
 @dataclass(frozen=True)
