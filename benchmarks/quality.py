@@ -39,7 +39,6 @@ from sense_controls import layers, mean_of_layers, same_sense
 from senses import read_examples
 
 SENTENCES = Path(__file__).parents[1] / "examples" / "sentences.tsv"
-DRAWS = 3
 Result = dict[str, Any]
 
 
@@ -55,7 +54,7 @@ def main() -> None:
     results.add("tags without ELMo", lambda: controls(treebank))
     results.add("words with several tags without ELMo", lambda: homograph_controls(treebank))
     config = Checkpoint.read(options.checkpoint).config
-    for seed in range(DRAWS):
+    for seed in range(options.draws):
         results.add(f"random weights, draw {seed}", lambda: of_random(config, seed, treebank))  # noqa: B023
     plot(results.found, options.output.with_suffix(".png"))
     print(table(results.found))
@@ -66,6 +65,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--checkpoint", type=Path, required=True, help="what the bundle came from")
     parser.add_argument("--treebank", type=Path, required=True, help="directory of en_ewt-ud-*.gz")
+    parser.add_argument("--draws", type=int, default=3, help="of random weights")
     parser.add_argument("-o", "--output", type=Path, required=True)
     return parser.parse_args()
 
@@ -141,8 +141,13 @@ def homograph_controls(treebank: Treebank) -> Result:
 
 def draws(found: Result, measure: str) -> dict[str, float]:
     """The mean over the draws of random weights, per layer."""
-    each = [found[f"random weights, draw {seed}"][measure] for seed in range(DRAWS)]
-    return {name: round(sum(one[name] for one in each) / DRAWS, 2) for name in each[0]}
+    each = [row[measure] for name, row in found.items() if name.startswith("random weights, draw")]
+    return {name: round(sum(one[name] for one in each) / len(each), 2) for name in each[0]}
+
+
+def n_draws(found: Result) -> int:
+    """How many draws of random weights were measured."""
+    return sum(name.startswith("random weights, draw") for name in found)
 
 
 def table(found: Result) -> str:
@@ -164,7 +169,7 @@ def plot(found: Result, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
     rows = (
         ("trained", found["trained"]["tags"], -0.2, "#2a6f97"),
-        ("random weights, mean of 3 draws", draws(found, "tags"), 0.2, "#c9c9c9"),
+        (f"random weights, draws: {n_draws(found)}", draws(found, "tags"), 0.2, "#c9c9c9"),
     )
     for label, values, offset, color in rows:
         places = [number + offset for number in range(len(values))]
