@@ -142,7 +142,8 @@ def homograph_controls(treebank: Treebank) -> Result:
 def draws(found: Result, measure: str) -> dict[str, float]:
     """The mean over the draws of random weights, per layer."""
     each = [row[measure] for name, row in found.items() if name.startswith("random weights, draw")]
-    return {name: round(sum(one[name] for one in each) / len(each), 2) for name in each[0]}
+    names = each[0] if each else ()
+    return {name: round(sum(one[name] for one in each) / len(each), 2) for name in names}
 
 
 def n_draws(found: Result) -> int:
@@ -171,10 +172,10 @@ def plot(found: Result, path: Path) -> None:
         ("trained", found["trained"]["tags"], -0.2, "#2a6f97"),
         (f"random weights, draws: {n_draws(found)}", draws(found, "tags"), 0.2, "#c9c9c9"),
     )
-    for label, values, offset, color in rows:
+    for label, values, offset, color in rows[: 1 + bool(n_draws(found))]:
         places = [number + offset for number in range(len(values))]
         bars = axes.bar(places, list(values.values()), 0.4, label=label, color=color)
-        axes.bar_label(bars, fmt="%.1f", fontsize=8)
+        axes.bar_label(bars, fmt="%.1f", fontsize=9, label_type="center")
     shown = {name: value for name, value in found["tags without ELMo"].items() if value > 60}
     colors = ("#d1495b", "#edae49", "#66a182", "#7a5195")
     for (name, value), color in zip(shown.items(), colors, strict=False):
