@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from elmo_deploy.benchmark.loads import Sentence
 from elmo_deploy.benchmark.subject import Subject
 from elmo_export.graphs.builder import GraphBuilder, Value
-from elmo_runtime.backends.onnxruntime.backend import import_onnxruntime
+from elmo_runtime.backends.onnxruntime.installation import import_onnxruntime
 from elmo_runtime.errors import BackendUnavailableError
 
 # The sizes of sentence-transformers/all-MiniLM-L6-v2.
