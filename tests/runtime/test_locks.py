@@ -91,6 +91,7 @@ def without_flock(monkeypatch):
         (2**22 + 1, socket.gethostname(), True),  # beyond the kernel's largest process id
         (2**22 + 1, "another-host", False),
     ],
+    ids=["alive", "dead", "another host"],
 )
 def test_without_flock_the_process_in_the_file_decides(tmp_path, monkeypatch, pid, host, taken):
     without_flock(monkeypatch)
