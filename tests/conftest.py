@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from elmo_export.checkpoint import Checkpoint
+from guarantee_kit.children import PRELOADED
 from random_models import random_checkpoint, tiny_config
+
+# A process has one fork server. Whichever test starts it, the guarantees need these modules.
+multiprocessing.set_forkserver_preload(PRELOADED)
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -224,7 +224,7 @@ def test_a_file_name_with_a_line_end_does_not_split_the_message(run, tmp_path):
     """The rest of the message was printed after the hint, like a table."""
     answer = run("inspect", tmp_path / "a\nb")
     assert answer.code == 5
-    assert "a b/config.json does not exist" in answer.stderr.splitlines()[0]
+    assert "a b does not exist" in answer.stderr.splitlines()[0]
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])

@@ -61,7 +61,6 @@ def run_child(
     kernel kills the child in the write that extends a file beyond so many bytes.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
     reader, writer = context.Pipe(duplex=False)
     child = context.Process(
         target=_child, args=(writer, kill_at, kill_at_size, function, arguments)

@@ -69,6 +69,8 @@ def _directory_in_place(target: Path, **_: object) -> Iterator[Path]:
 
 def export_with_room_for(size: int, bundle: Path, seed: int) -> str:
     """Export with a file size limit of `size` bytes; return the text of the error."""
+    import elmo_deploy.model.reference  # noqa: F401 - torch writes a file when it is imported
+
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     try:
