@@ -27,12 +27,15 @@ NOT_RUN = {
     r"^(?:import|from) (?:ray|pyspark)\b|sentences\.mapInArrow": "it needs a cluster",
     r"\btorchrun\b": "tests/training/test_distributed.py runs several processes",
     r"^docker ": "it needs Docker",
+    r"https://host/": "it needs a server with the weights",
 }
 
 # Pattern in a block -> its environment, if no `pip install` names the extras.
 NEEDS = {
     r"elmo-deploy (?:train|evaluate)\b": "train",
-    r"elmo-deploy (?:export|verify)\b|^import torch\b|elmo_deploy import .*\bElmo\b": "export",
+    r"elmo-deploy (?:export|verify)\b|elmo-deploy import model\.tar\.gz": "export",
+    r"^import torch\b|elmo_deploy import .*\b(?:Elmo|export|verify)\b": "export",
+    r"integrations\.allennlp\b": "export",
     r"elmo-deploy embed .* -o [\w-]+(?: |$)|\bpyarrow\b|\.parquet\b": "parquet",
 }
 
