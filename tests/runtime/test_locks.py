@@ -61,6 +61,19 @@ def test_writers_of_the_same_small_file_wait_for_each_other(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["job.json"]
 
 
+def test_a_lock_file_that_appears_while_the_directory_is_checked_is_accepted(tmp_path, monkeypatch):
+    """Another writer made it between two looks, and its directory was taken for a foreign one."""
+    place = scratch_beside(tmp_path / "x")
+    place.mkdir()
+    (place / "x").touch()
+    monkeypatch.setattr(
+        "elmo_runtime.files.scratch.time.sleep", lambda _: (place / "owner").touch()
+    )
+    with atomic_file(tmp_path / "x") as scratch:
+        scratch.write_text("text")
+    assert (tmp_path / "x").read_text() == "text"
+
+
 def test_the_lock_of_a_killed_process_is_taken_over_with_what_it_left(tmp_path):
     code = f"""
 import os

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ SUFFIX = ".elmo-partial"
 INSIDE = SUFFIX  # the scratch directory of a directory that is filled from within
 OWNER = "owner"  # the lock file
 MOVES = "moves.json"  # exists while files are moved; its content is needed to undo the move
+_LOOKS = 20  # at a directory without a lock file, before it is taken for another program's
 _LONGEST_NAME = 200  # bytes of the name of a target that are kept; a name has at most 255
 
 
@@ -74,8 +76,8 @@ def remove_abandoned(folder: Path) -> None:
 def _open(place: Path, target: Path, wait: float) -> int:
     while True:
         place.mkdir(exist_ok=True)
-        _require_ours(place)
         try:
+            _require_ours(place)
             return acquire(place / OWNER, target=target, wait=wait)
         except FileNotFoundError:  # its last writer has just removed it
             continue
@@ -86,11 +88,21 @@ def _open(place: Path, target: Path, wait: float) -> int:
 
 def _require_ours(place: Path) -> None:
     """Refuse a link or a directory without a lock file, because `clear` would empty it."""
-    if place.is_symlink() or not ((place / OWNER).is_file() or not any(place.iterdir())):
+    if place.is_symlink() or not _is_ours(place):
         raise ArtifactError(
             f"{place} is not a scratch directory of elmo-deploy",
             hint="rename or remove it, or write to another place",
         )
+
+
+def _is_ours(place: Path) -> bool:
+    """Whether it is empty or has a lock file, which another writer may be making right now."""
+    for _ in range(_LOOKS):
+        names = os.listdir(place)
+        if OWNER in names or not names:
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def _make_parents(folder: Path) -> list[Path]:
